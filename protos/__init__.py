@@ -1,0 +1,1 @@
+"""The contracts between clients, routers, drafters and targets. Imports nothing of the project."""
