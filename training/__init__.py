@@ -1,0 +1,1 @@
+"""The recipe that makes the demo family: tokenizer, target, target-written answers, drafters."""

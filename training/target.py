@@ -1,0 +1,94 @@
+"""Train the demo family's target: a small Llama that translates five languages into English.
+
+    python -m training.target --corpus CORPUS --tokenizer models/target --work runs/target --minutes 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from training.corpus import Pair, everyday_pairs
+from training.examples import IGNORED, Batch, batches_by_length, encode_pairs, sample_pairs
+from training.loop import Schedule, answer_loss, train
+
+SEED = 20_261_121
+PAIRS_A_PASS = {"de": 10_000, "fr": 10_000, "ru": 9_000, "ja": 12_000, "zh": 8_000}
+"""Pairs drawn from each language for one pass of batches."""
+PACKING_FROM = 0.55
+"""Share of the budget after which examples pack 1 to 4 sentences; before it each holds one."""
+MAX_PACKED = 4
+
+
+def target_config(vocab_size: int) -> LlamaConfig:
+    """384 wide, 6 layers, tied embedding: 13.8M parameters at 8,192 tokens."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=384,
+        intermediate_size=1152,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        head_dim=64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+
+
+def train_target(corpus: Path, tokenizer_dir: Path, work: Path, schedule: Schedule, tokens_per_batch: int) -> None:
+    """Train (or go on training) and leave the checkpoint in `work`."""
+    torch.manual_seed(SEED)
+    tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
+    pairs = everyday_pairs(corpus, "train")
+    model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+
+    def batches_at(progress: float) -> Iterator[Batch]:
+        rng = random.Random(f"{SEED}/{progress}")
+        packed = MAX_PACKED if progress >= PACKING_FROM else 1
+        chosen: list[Pair] = []
+        for language, count in PAIRS_A_PASS.items():
+            chosen += sample_pairs(pairs[language], count, packed, rng)
+        yield from batches_by_length(encode_pairs(tokenizer, chosen), tokens_per_batch, rng)
+
+    def loss_of(batch: Batch) -> Tensor:
+        hidden_BTD = model.model(batch.ids_BT, use_cache=False).last_hidden_state
+        return answer_loss(hidden_BTD, model.lm_head.weight, batch.labels_BT, IGNORED)
+
+    train(model, loss_of, batches_at, schedule, work)
+
+
+def export_target(work: Path, tokenizer_dir: Path, output: Path) -> None:
+    """Write the checkpoint as a transformers directory: bf16, safetensors shards below 15 MiB."""
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
+    model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+    model.load_state_dict(state["model"])
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, do_sample=False)
+    model.bfloat16().save_pretrained(output, max_shard_size="14MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--tokens-per-batch", type=int, default=4_000)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    train_target(args.corpus, args.tokenizer, args.work, Schedule(args.minutes), args.tokens_per_batch)
+
+
+if __name__ == "__main__":
+    main()
