@@ -1,0 +1,79 @@
+"""What a drafter is: the one interface behind which all drafting methods stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from engine.sampling import SamplingParams
+from engine.tree import TokenTree
+
+
+class Placement(Enum):
+    """Where a drafter runs."""
+
+    TIER = "tier"
+    """In a deployment of its own; blocks travel over gRPC."""
+    TARGET = "target"
+    """Inside the target's step."""
+
+
+class DraftLaw(Enum):
+    """What is known of the law that draft tokens were drawn from; it says which verifiers are lawful."""
+
+    NONE = "none"
+    ONE_HOT = "one_hot"
+    CHAIN_EXACT = "chain_exact"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSession:
+    """A sequence to draft for."""
+
+    id: int
+    token_ids: tuple[int, ...]
+    """Prompt and committed tokens."""
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class DraftWork:
+    """One block asked for."""
+
+    session_id: int
+    max_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftVerdict:
+    """Tokens that the target committed after the last proposal: the accepted ones and its own."""
+
+    session_id: int
+    token_ids: tuple[int, ...]
+    num_accepted: int
+
+
+class Drafter(Protocol):
+    """Proposes continuations, always batched. Owns its caches; never sees the target's weights.
+
+    Order of calls: `open`, then any number of (`propose`, `observe`) in that order, then `close`. `observe` may come
+    without a `propose` before it (the round ran undrafted). Ids are unique among open sessions. A proposal changes no
+    committed state: after `observe` the drafter stands on the committed tokens alone. Not thread-safe.
+    """
+
+    placement: Placement
+    law: DraftLaw
+
+    def open(self, sessions: Sequence[DraftSession]) -> None:
+        """Take on sequences; prefill whatever the drafter keeps of them."""
+
+    def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
+        """One tree a work item, in order; at most `max_nodes` nodes, possibly none."""
+
+    def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
+        """Append committed tokens and drop what was rejected."""
+
+    def close(self, session_ids: Sequence[int]) -> None:
+        """Forget sequences; unknown ids are ignored."""

@@ -1,0 +1,298 @@
+"""The target's engine: continuous batching of verification rounds. `step` is the hot path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from engine.batch import WorkItem, pack, slots_of
+from engine.checks import check_agreement, check_step_invariance, find_min_rows
+from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
+from engine.kv_cache import KVCache
+from engine.model import TargetModel
+from engine.pages import PagePool
+from engine.scheduler import Scheduler, SchedulerConfig, Work
+from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
+from engine.tree import TokenTree
+from engine.verdicts import Choice, choose
+from engine.verify.verifiers import Verifier
+
+
+class Numerics(Enum):
+    """What is promised of a row's bits."""
+
+    INVARIANT = "invariant"
+    """They depend on the model and the token ids at and before the row, on nothing else."""
+    FAST = "fast"
+    """They may depend on what else is in the step."""
+
+
+class CannotServe(ValueError):
+    """A sequence that this engine can never decode; the message is for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes; the pool holds `num_pages` pages of `page_size` tokens, one of them the trash page."""
+
+    num_pages: int = 1024
+    page_size: int = 16
+    numerics: Numerics = Numerics.INVARIANT
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What one round committed for one sequence. `finish` closes it."""
+
+    session_id: int
+    base_length: int
+    token_ids: tuple[int, ...]
+    num_accepted: int
+    num_drafted: int
+    length: int
+    hash: int
+    round: int
+    """Of the next verification."""
+    finish: Finish | None
+    late_draft: bool
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Counts since the start, for metrics and tests."""
+
+    steps: int = 0
+    stale_drafts: int = 0
+    late_drafts: int = 0
+
+
+class Engine:
+    """Decodes many sequences at once. Not thread-safe: one thread calls it (see `engine.loop`)."""
+
+    def __init__(
+        self,
+        target: TargetModel,
+        verifier: Verifier,
+        config: EngineConfig,
+        local_drafters: Mapping[str, Drafter] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.target = target
+        self.verifier = verifier
+        self.config = config
+        self.local_drafters = dict(local_drafters or {})
+        self.clock = clock
+        self.counters = EngineCounters()
+        self.min_rows = self._checked_min_rows()
+        self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
+        self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
+        self._arrivals = count()
+
+    def _checked_min_rows(self) -> int:
+        """Prove agreement with transformers and, if promised, invariance; the rows that a step is padded to."""
+        invariant = self.config.numerics is Numerics.INVARIANT
+        min_rows = find_min_rows(self.target) if invariant else 1
+        check_agreement(self.target, min_rows)
+        if invariant:
+            check_step_invariance(self.target, min_rows)
+        return min_rows
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def open(self, request: OpenRequest) -> None:
+        """Take a sequence on. Raises `CannotServe` if it can never be decoded here."""
+        length = len(request.token_ids)
+        most = min(request.prompt_length + request.max_tokens, self.config.scheduler.max_context)
+        if not request.token_ids or length >= self.config.scheduler.max_context:
+            raise CannotServe(f"{length} tokens do not fit a context of {self.config.scheduler.max_context}")
+        if not self.scheduler.can_ever_hold(most):
+            raise CannotServe(f"{most} tokens do not fit the KV pool of {self.scheduler.pool.num_usable} pages")
+        if not all(0 <= token < self.target.vocab_size for token in request.token_ids):
+            raise CannotServe(f"a token id is outside the vocabulary of {self.target.vocab_size}")
+        if length - request.prompt_length >= request.max_tokens:
+            raise CannotServe(f"the answer already has all of its {request.max_tokens} tokens")
+        if request.local is not None:
+            self._check_local(request.local)
+        sequence = Sequence.open(request, next(self._arrivals), self.clock())
+        self.scheduler.sequences[request.session_id] = sequence
+        for drafter in self.local_drafters.values():
+            drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
+
+    def _check_local(self, local: LocalDrafting) -> None:
+        if local.method and local.method not in self.local_drafters:
+            known = ", ".join(sorted(self.local_drafters)) or "none"
+            raise CannotServe(f"this target has no drafting method {local.method!r}; it has: {known}")
+
+    def close(self, session_id: int) -> None:
+        """Forget a sequence; its KV is free before the next step. Unknown ids are ignored."""
+        self.scheduler.remove(session_id)
+        for drafter in self.local_drafters.values():
+            drafter.close([session_id])
+
+    def draft(self, session_id: int, base_length: int, base_hash: int, tree: TokenTree) -> bool:
+        """Offer a block for the next round; False (and counted) if it builds on another sequence than ours."""
+        sequence = self.scheduler.sequences.get(session_id)
+        fits = (
+            sequence is not None
+            and base_length == len(sequence.token_ids)
+            and base_hash == sequence.hash
+            and tree.problem(self.target.vocab_size) is None
+        )
+        if sequence is None or not fits:
+            self.counters.stale_drafts += 1
+            return False
+        sequence.draft = tree
+        sequence.ready_since_s = self.clock()
+        return True
+
+    def draft_locally(self, session_id: int, local: LocalDrafting) -> None:
+        """From now on this sequence drafts by itself; unknown ids are ignored, unknown methods are `CannotServe`."""
+        self._check_local(local)
+        if session_id in self.scheduler.sequences:
+            self.scheduler.sequences[session_id].local = local
+
+    def add_credit(self, session_id: int, num_tokens: int) -> None:
+        """Let a sequence commit so many more tokens; unknown ids are ignored."""
+        if session_id in self.scheduler.sequences:
+            self.scheduler.sequences[session_id].credit_tokens += num_tokens
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def step(self) -> tuple[list[StepOutcome], float | None]:
+        """One round for every sequence that can run; without one, seconds until a deadline (None: until input)."""
+        self._draft_locally()
+        plan = self.scheduler.plan(self.clock())
+        if not plan.work:
+            return [], plan.wait_s
+        started_s = self.clock()
+        logits_RV = self._forward(plan.work)
+        choices = choose(self.verifier, logits_RV, [work for work in plan.work if work.completes])
+        outcomes = self._commit(plan.work, choices)
+        self._observe_time(self.clock() - started_s)
+        return outcomes, 0.0
+
+    def _draft_locally(self) -> None:
+        """Give the sequences that draft by themselves a block for their next round."""
+        by_method: dict[str, list[DraftWork]] = {}
+        for sequence in self.scheduler.sequences.values():
+            local = sequence.local
+            if local is not None and local.method and sequence.draft is None and sequence.can_draft:
+                by_method.setdefault(local.method, []).append(DraftWork(sequence.id, local.max_nodes))
+        for method, wanted in by_method.items():
+            for work, tree in zip(wanted, self.local_drafters[method].propose(wanted), strict=True):
+                self.scheduler.sequences[work.session_id].draft = tree
+
+    def _forward(self, work: SequenceOf[Work]) -> Tensor:
+        """One packed pass over pending tokens and trees; logits of roots and nodes."""
+        items = [
+            WorkItem(
+                token_ids=item.sequence.token_ids[item.sequence.num_cached : item.sequence.num_cached + item.num_tokens],
+                num_cached=item.sequence.num_cached,
+                pages=item.sequence.pages,
+                tree=item.tree,
+                wants_logits=item.completes,
+            )
+            for item in work
+        ]
+        return self.target.forward(pack(items, self.cache, self.min_rows, self.target.device))
+
+    def _commit(self, work: SequenceOf[Work], choices: list[Choice]) -> list[StepOutcome]:
+        """Advance every sequence by what was read and chosen."""
+        outcomes: list[StepOutcome] = []
+        remaining = iter(choices)
+        for item in work:
+            if item.completes:
+                outcomes.append(self._commit_round(item, next(remaining)))
+            else:
+                item.sequence.num_cached += item.num_tokens
+        self._tell_local_drafters(outcomes)
+        for outcome in outcomes:
+            if outcome.finish is not None:
+                self.close(outcome.session_id)
+        self.counters.steps += 1
+        return outcomes
+
+    def _commit_round(self, item: Work, choice: Choice) -> StepOutcome:
+        """Keep the KV of the accepted path and append its tokens and the target's own."""
+        sequence = item.sequence
+        base_length = len(sequence.token_ids)
+        token_ids, finish = self._cut(sequence, choice.token_ids)
+        num_accepted = min(len(choice.path), len(token_ids))
+        self._keep_path(sequence, base_length, choice.path[:num_accepted])
+        sequence.append(token_ids)
+        sequence.num_cached = len(sequence.token_ids) - 1
+        self.scheduler.pool.shrink(sequence.pages, sequence.num_cached + 1)
+        sequence.round += 1
+        sequence.draft = None
+        sequence.sat_out = False
+        sequence.waiting_since_s = self.clock()
+        self.counters.late_drafts += item.late_draft
+        return StepOutcome(
+            session_id=sequence.id,
+            base_length=base_length,
+            token_ids=tuple(token_ids),
+            num_accepted=num_accepted,
+            num_drafted=len(item.tree),
+            length=len(sequence.token_ids),
+            hash=sequence.hash,
+            round=sequence.round,
+            finish=finish,
+            late_draft=item.late_draft,
+        )
+
+    def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:
+        """The tokens up to EOS (left out) or the end of the answer, and why it ended."""
+        room = min(sequence.num_remaining, self.config.scheduler.max_context - len(sequence.token_ids))
+        kept: list[int] = []
+        for token in token_ids:
+            if token in self.target.eos_ids:
+                return kept, Finish.EOS
+            kept.append(token)
+            if len(kept) == room:
+                return kept, Finish.LENGTH
+        return kept, None
+
+    def _keep_path(self, sequence: Sequence, base_length: int, path: tuple[int, ...]) -> None:
+        """Move the KV of accepted nodes to the positions after the root; a chain lies there already."""
+        if path == tuple(range(len(path))):
+            return
+        slots = torch.from_numpy(slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1))
+        nodes = torch.tensor(path) + base_length
+        places = torch.arange(len(path)) + base_length
+        self.cache.move(slots[nodes].to(self.target.device), slots[places].to(self.target.device))
+
+    def _tell_local_drafters(self, outcomes: list[StepOutcome]) -> None:
+        verdicts = [DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes]
+        for drafter in self.local_drafters.values():
+            drafter.observe(verdicts)
+
+    def _observe_time(self, step_s: float) -> None:
+        before = self.scheduler.predicted_step_s
+        self.scheduler.predicted_step_s = step_s if before == 0.0 else 0.9 * before + 0.1 * step_s
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self.scheduler.sequences)
+
+    @property
+    def num_free_pages(self) -> int:
+        return self.scheduler.pool.num_free
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences without KV pages."""
+        return sum(not sequence.admitted for sequence in self.scheduler.sequences.values())
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless pages, sequences and counters agree."""
+        self.scheduler.check_integrity()

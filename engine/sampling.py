@@ -1,0 +1,23 @@
+"""The sampling rule of a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Transforms in this order: temperature, top-k, top-p. With a seed the text is a function of the target alone."""
+
+    temperature: float = 0.0
+    """0 takes the most likely token, the lowest id on ties."""
+    top_k: int = 0
+    """Keep this many most likely tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of most likely tokens that has this probability."""
+    seed: int = 0
+    """64-bit; keys the noise."""
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0.0

@@ -1,0 +1,185 @@
+"""Which sequences run in the next step, with how many tokens and which drafts. Pure: the clock is an argument.
+
+Order: running sequences first, then prefill chunks, oldest first, under a budget of rows. When KV pages run out: no
+draft, then preemption of the youngest sequence of the tenant that holds most, which is computed again later with the
+same text (by invariance).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.pages import PagePool, num_pages_for
+from engine.session import Sequence
+from engine.tree import TokenTree
+
+GATHER_SHARE = 0.15
+"""A step waits for missing blocks at most this share of its own predicted time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    max_rows: int = 256
+    """Packed rows of one step."""
+    prefill_chunk: int = 64
+    """Tokens of one sequence prefilled in one step."""
+    draft_deadline_s: float = 0.25
+    """After this long without a block a round runs undrafted, also when nothing else is there to run."""
+    max_context: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One sequence's part of a step."""
+
+    sequence: Sequence
+    num_tokens: int
+    """Pending tokens to read."""
+    tree: TokenTree
+    late_draft: bool = False
+
+    @property
+    def completes(self) -> bool:
+        """Whether all pending tokens are read, so that a token can be chosen."""
+        return self.num_tokens == self.sequence.num_pending
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next step (`work` may be empty), or how long to wait for something to happen."""
+
+    work: tuple[Work, ...] = ()
+    wait_s: float | None = None
+    """Without work: seconds until a deadline passes; None: until new input."""
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Decides; owns the pages' distribution but no tensor."""
+
+    config: SchedulerConfig
+    pool: PagePool
+    sequences: dict[int, Sequence] = field(default_factory=dict)
+    predicted_step_s: float = 0.0
+    """Moving average of step times; the engine feeds it."""
+    num_preemptions: int = 0
+
+    def can_ever_hold(self, num_tokens: int) -> bool:
+        """Whether a sequence of this length fits the pool alone."""
+        return num_pages_for(num_tokens, self.pool.page_size) <= self.pool.num_usable
+
+    def plan(self, now_s: float) -> Plan:
+        """Decide the next step. Takes pages for what it plans; marks sequences that sit out."""
+        self._admit()
+        active = [sequence for sequence in self._by_age() if sequence.admitted and sequence.credit_tokens > 0]
+        late = {sequence.id for sequence in active if self._is_late(sequence, now_s)}
+        runnable = [s for s in active if not s.awaits_block or s.id in late]
+        missing = [s for s in active if s.awaits_block and s.id not in late]
+        wait_s = self._wait_s(runnable, missing, now_s)
+        if not runnable or (wait_s is not None and wait_s > 0):
+            return Plan(wait_s=wait_s)
+        for sequence in missing:
+            sequence.sat_out = True
+        return Plan(work=tuple(self._assign(runnable, late)))
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Take all pages back; the sequence waits and is computed again from its tokens."""
+        self.pool.shrink(sequence.pages, 0)
+        sequence.num_cached = 0
+        sequence.admitted = False
+        self.num_preemptions += 1
+
+    def remove(self, session_id: int) -> None:
+        """Forget a sequence and free its pages; unknown ids are ignored."""
+        sequence = self.sequences.pop(session_id, None)
+        if sequence is not None:
+            self.pool.shrink(sequence.pages, 0)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless pages and counters agree."""
+        self.pool.check_integrity([sequence.pages for sequence in self.sequences.values()])
+        for sequence in self.sequences.values():
+            assert 0 <= sequence.num_cached < len(sequence.token_ids), (sequence.id, sequence.num_cached)
+            held = len(sequence.pages) * self.pool.page_size
+            assert sequence.num_cached <= held, f"sequence {sequence.id}: {sequence.num_cached} tokens in {held} slots"
+            assert sequence.admitted or not sequence.pages, f"sequence {sequence.id} waits but holds pages"
+
+    def _by_age(self) -> list[Sequence]:
+        return sorted(self.sequences.values(), key=lambda sequence: sequence.arrival)
+
+    def _admit(self) -> None:
+        """Let waiting sequences in, oldest first, while the pages for their tokens are free."""
+        for sequence in self._by_age():
+            if sequence.admitted:
+                continue
+            # One page more, so that a newcomer is not preempted at once.
+            wanted = min(num_pages_for(len(sequence.token_ids), self.pool.page_size) + 1, self.pool.num_usable)
+            if wanted > self.pool.num_free:
+                return
+            self.pool.grow(sequence.pages, len(sequence.token_ids))
+            sequence.admitted = True
+
+    def _is_late(self, sequence: Sequence, now_s: float) -> bool:
+        """Whether a missing block is no longer waited for: sat out once, or waited a whole deadline."""
+        if not sequence.awaits_block:
+            return False
+        return sequence.sat_out or now_s - sequence.waiting_since_s >= self.config.draft_deadline_s
+
+    def _wait_s(self, runnable: list[Sequence], missing: list[Sequence], now_s: float) -> float | None:
+        """Seconds to wait for missing blocks; 0 starts now; None: nothing to wait for."""
+        if not missing:
+            return None
+        deadline_s = min(s.waiting_since_s for s in missing) + self.config.draft_deadline_s - now_s
+        if not runnable:
+            return max(deadline_s, 0.0)
+        oldest_s = min(max(s.ready_since_s, s.waiting_since_s) for s in runnable)
+        gather_s = oldest_s + GATHER_SHARE * self.predicted_step_s - now_s
+        return max(min(gather_s, deadline_s), 0.0)
+
+    def _assign(self, runnable: Iterable[Sequence], late: set[int]) -> list[Work]:
+        """Give each sequence rows and pages, oldest first, decoding before prefill."""
+        rows_left = self.config.max_rows
+        work: list[Work] = []
+        planned: set[int] = set()
+        for sequence in sorted(runnable, key=lambda s: (s.num_pending > 1, s.arrival)):
+            if not sequence.admitted or rows_left == 0:
+                continue
+            num_tokens = min(sequence.num_pending, self.config.prefill_chunk, rows_left)
+            completes = num_tokens == sequence.num_pending
+            tree = self._tree(sequence, rows_left - num_tokens) if completes else TokenTree()
+            if not self.pool.grow(sequence.pages, sequence.num_cached + num_tokens + len(tree)):
+                tree = TokenTree()
+                if not self._make_room(sequence, num_tokens, planned):
+                    continue
+            rows_left -= num_tokens + len(tree)
+            planned.add(sequence.id)
+            work.append(Work(sequence, num_tokens, tree, sequence.id in late))
+        return work
+
+    def _tree(self, sequence: Sequence, rows_left: int) -> TokenTree:
+        """The sequence's block, cut to what can still be committed; the round adds one token of the target's own."""
+        if sequence.draft is None:
+            return TokenTree()
+        room = min(sequence.num_remaining, self.config.max_context - len(sequence.token_ids)) - 1
+        return sequence.draft.without_duplicate_siblings().truncated(rows_left, max(room, 0))
+
+    def _make_room(self, sequence: Sequence, num_tokens: int, planned: set[int]) -> bool:
+        """Preempt others until the tokens fit; False if the sequence itself is the one to go, or nobody is."""
+        while not self.pool.grow(sequence.pages, sequence.num_cached + num_tokens):
+            victim = self._victim(planned)
+            if victim is None:
+                return False
+            self.preempt(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def _victim(self, planned: set[int]) -> Sequence | None:
+        """The youngest sequence of the tenant that holds most pages, of those not yet planned for this step."""
+        candidates = [s for s in self.sequences.values() if s.pages and s.id not in planned]
+        held: Counter[str] = Counter()
+        for sequence in candidates:
+            held[sequence.request.tenant] += len(sequence.pages)
+        return max(candidates, key=lambda s: (held[s.request.tenant], s.arrival), default=None)

@@ -1,0 +1,123 @@
+"""The state of one sequence in the engine: what is committed, what is in the KV pool, what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from engine.hashing import EMPTY_HASH, extend_hash
+from engine.pages import PageId
+from engine.sampling import SamplingParams
+from engine.tree import TokenTree
+
+
+class Finish(Enum):
+    """Why the engine ended a sequence."""
+
+    EOS = "eos"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDrafting:
+    """Drafting inside the target's step; method "" is plain decoding."""
+
+    method: str = ""
+    max_nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A sequence to decode. `token_ids` are prompt and tokens committed elsewhere before."""
+
+    session_id: int
+    token_ids: tuple[int, ...]
+    prompt_length: int
+    sampling: SamplingParams
+    max_tokens: int
+    """Length of the whole answer, tokens committed elsewhere included."""
+    round: int = 0
+    tenant: str = ""
+    local: LocalDrafting | None = None
+    """None waits for a block before each round."""
+    credit_tokens: int = 1 << 30
+    """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
+
+
+@dataclass(slots=True)
+class Sequence:
+    """An open sequence. Counters are stored, the rest is derived."""
+
+    request: OpenRequest
+    arrival: int
+    """Order of opening; the youngest is preempted first."""
+    token_ids: list[int]
+    hash: int
+    round: int
+    credit_tokens: int
+    local: LocalDrafting | None
+    pages: list[PageId] = field(default_factory=list)
+    num_cached: int = 0
+    """Leading tokens whose KV is in the pool. Never the last token: its KV is written by the step that reads it."""
+    admitted: bool = False
+    """Whether it holds pages and may run; False while it waits, also after a preemption."""
+    draft: TokenTree | None = None
+    """The block for the next round, if it has come."""
+    waiting_since_s: float = 0.0
+    """When its last round ended."""
+    ready_since_s: float = 0.0
+    """When its block came."""
+    sat_out: bool = False
+    """Whether a step ran without it because its block was missing."""
+
+    @classmethod
+    def open(cls, request: OpenRequest, arrival: int, now_s: float) -> Sequence:
+        return cls(
+            request=request,
+            arrival=arrival,
+            token_ids=list(request.token_ids),
+            hash=extend_hash(EMPTY_HASH, request.token_ids),
+            round=request.round,
+            credit_tokens=request.credit_tokens,
+            local=request.local,
+            waiting_since_s=now_s,
+            ready_since_s=now_s,
+        )
+
+    @property
+    def id(self) -> int:
+        return self.request.session_id
+
+    @property
+    def num_pending(self) -> int:
+        """Committed tokens that are not in the KV pool: 1 between rounds, more before and during prefill."""
+        return len(self.token_ids) - self.num_cached
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.num_pending > 1 or len(self.token_ids) == len(self.request.token_ids)
+
+    @property
+    def num_answer_tokens(self) -> int:
+        return len(self.token_ids) - self.request.prompt_length
+
+    @property
+    def num_remaining(self) -> int:
+        """Tokens that the answer may still grow by."""
+        return self.request.max_tokens - self.num_answer_tokens
+
+    @property
+    def awaits_block(self) -> bool:
+        """Whether the next round waits for a block from outside."""
+        return self.local is None and not self.is_prefilling and self.draft is None
+
+    @property
+    def can_draft(self) -> bool:
+        """Whether a block would be used by the next round."""
+        return self.admitted and self.credit_tokens > 0 and not self.is_prefilling
+
+    def append(self, token_ids: list[int]) -> None:
+        """Commit tokens."""
+        self.token_ids += token_ids
+        self.hash = extend_hash(self.hash, token_ids)
+        self.credit_tokens -= len(token_ids)

@@ -1,0 +1,82 @@
+"""Draft tokens as a tree; a chain is a tree with one branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """Draft tokens in an order where parents come first.
+
+    `parents[i]` is the index of node i's parent, -1 if it follows the last committed token.
+    `ranks[i]` is its place among its siblings in the order drawn.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
+    ranks: tuple[int, ...] = ()
+
+    @classmethod
+    def chain(cls, token_ids: Sequence[int]) -> TokenTree:
+        """The tree with one branch."""
+        num_nodes = len(token_ids)
+        return cls(tuple(token_ids), tuple(range(-1, num_nodes - 1)), (0,) * num_nodes)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def is_chain(self) -> bool:
+        return self.parents == tuple(range(-1, len(self.parents) - 1))
+
+    def depths(self) -> list[int]:
+        """Depth of each node; a node that follows the last committed token has depth 1."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return depths
+
+    def problem(self, vocab_size: int) -> str | None:
+        """What is wrong with a tree that came from elsewhere, or None."""
+        if not len(self.token_ids) == len(self.parents) == len(self.ranks):
+            return f"{len(self.token_ids)} tokens, {len(self.parents)} parents, {len(self.ranks)} ranks"
+        for node, (token, parent) in enumerate(zip(self.token_ids, self.parents, strict=True)):
+            if not 0 <= token < vocab_size:
+                return f"node {node}: token {token} is outside the vocabulary of {vocab_size}"
+            if not -1 <= parent < node:
+                return f"node {node}: parent {parent} does not come before it"
+        return None
+
+    def without_duplicate_siblings(self) -> TokenTree:
+        """Siblings with the same token become one node; their children join."""
+        seen: dict[tuple[int, int], int] = {}
+        merged: list[int] = []
+        token_ids: list[int] = []
+        parents: list[int] = []
+        ranks: list[int] = []
+        for token, parent, rank in zip(self.token_ids, self.parents, self.ranks, strict=True):
+            key = (merged[parent] if parent >= 0 else -1, token)
+            if key not in seen:
+                seen[key] = len(token_ids)
+                token_ids.append(token)
+                parents.append(key[0])
+                ranks.append(rank)
+            merged.append(seen[key])
+        return TokenTree(tuple(token_ids), tuple(parents), tuple(ranks))
+
+    def truncated(self, max_nodes: int, max_depth: int) -> TokenTree:
+        """The first `max_nodes` nodes that are at most `max_depth` deep."""
+        depths = self.depths()
+        renamed: dict[int, int] = {-1: -1}
+        token_ids: list[int] = []
+        parents: list[int] = []
+        ranks: list[int] = []
+        for node, parent in enumerate(self.parents):
+            if depths[node] <= max_depth and parent in renamed and len(token_ids) < max_nodes:
+                renamed[node] = len(token_ids)
+                token_ids.append(self.token_ids[node])
+                parents.append(renamed[parent])
+                ranks.append(self.ranks[node])
+        return TokenTree(tuple(token_ids), tuple(parents), tuple(ranks))

@@ -1,0 +1,1 @@
+"""Verification as the engine sees it: which verifiers there are and which drafts each may judge."""

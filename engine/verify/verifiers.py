@@ -1,0 +1,110 @@
+"""The registry of verifiers. A verifier turns the target's logits on packed drafts into accepted paths.
+
+| name            | lawful for drafts                                | temperature |
+| greedy          | any                                              | 0 only      |
+| coupled         | any                                              | any         |
+| chain_rejection | chains drawn from a law that is at hand          | any         |
+
+`coupled` is the default: it needs no law of the drafts, and with a seed the text does not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from polydraft_kernels import ops
+from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
+from polydraft_kernels.reference.chain_rejection import verify_chain_rejection
+from torch import Tensor
+
+from engine.drafters.base import DraftLaw
+
+DEFAULT_VERIFIER = "coupled"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyWork:
+    """One step's drafts and the target's answer. B sessions, T packed rows, V vocabulary."""
+
+    logits_TV: Tensor
+    """float32, bfloat16 or float16; row t comes after reading row t's token."""
+    trees: PackedTrees
+    rows: SamplingRows
+    draft_probs_TV: Tensor | None = None
+    """Row t is the law that the token of row t + 1 was drawn from; None says drafts were chosen without chance.
+
+    `chain_rejection` only.
+    """
+    rounds_B: Tensor | None = None
+    """int64: the request's round counter, which never restarts. `chain_rejection` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """A way to judge drafts."""
+
+    name: str
+    verify: Callable[[VerifyWork], Walk]
+    lawful_for: frozenset[DraftLaw]
+    needs_greedy: bool = False
+
+    def check_lawful(self, law: DraftLaw, *, is_greedy: bool) -> None:
+        """ValueError if the text would not follow the target's law."""
+        if law not in self.lawful_for:
+            lawful = ", ".join(sorted(one.value for one in self.lawful_for))
+            raise ValueError(
+                f"verifier {self.name!r} cannot judge drafts of law {law.value!r}, only of {lawful}; "
+                f"use {DEFAULT_VERIFIER!r}, which can judge any"
+            )
+        if self.needs_greedy and not is_greedy:
+            raise ValueError(
+                f"verifier {self.name!r} takes the most likely token, but the request samples (temperature above 0); "
+                f"use {DEFAULT_VERIFIER!r}"
+            )
+
+
+def _verify_greedy(work: VerifyWork) -> Walk:
+    return ops.verify_greedy(work.logits_TV, work.trees)
+
+
+def _verify_coupled(work: VerifyWork) -> Walk:
+    return ops.verify_coupled(work.logits_TV, work.trees, work.rows)
+
+
+def _verify_chain_rejection(work: VerifyWork) -> Walk:
+    if work.rounds_B is None:
+        raise ValueError("chain rejection needs the round counter of each request; fill in rounds_B")
+    draft_probs_TV = work.draft_probs_TV
+    if draft_probs_TV is None:
+        draft_probs_TV = one_hot_draft_probs(work.trees, work.logits_TV.shape[1])
+    return verify_chain_rejection(work.logits_TV, work.trees, draft_probs_TV, work.rows, work.rounds_B)
+
+
+def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
+    """The law of chains whose tokens were chosen without chance, float64 [T, V]."""
+    next_tokens_T1 = trees.tokens_T.roll(-1)[:, None]
+    probs_TV = torch.zeros(trees.num_rows, vocab_size, dtype=torch.float64, device=next_tokens_T1.device)
+    return probs_TV.scatter_(1, next_tokens_T1, 1.0)
+
+
+_ANY_LAW = frozenset(DraftLaw)
+
+VERIFIERS: dict[str, Verifier] = {
+    verifier.name: verifier
+    for verifier in (
+        Verifier("greedy", _verify_greedy, _ANY_LAW, needs_greedy=True),
+        Verifier("coupled", _verify_coupled, _ANY_LAW),
+        Verifier("chain_rejection", _verify_chain_rejection, frozenset({DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT})),
+    )
+}
+
+
+def select_verifier(name: str, law: DraftLaw, *, is_greedy: bool) -> Verifier:
+    """The verifier of that name, if it is lawful for such drafts; ValueError otherwise."""
+    if name not in VERIFIERS:
+        raise ValueError(f"there is no verifier {name!r}; use one of {', '.join(VERIFIERS)}")
+    verifier = VERIFIERS[name]
+    verifier.check_lawful(law, is_greedy=is_greedy)
+    return verifier

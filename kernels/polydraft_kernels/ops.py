@@ -1,0 +1,77 @@
+"""The verification kernels for callers: Triton on a CUDA device, torch elsewhere; the same results from both.
+
+`backend`: "auto" chooses by the device of the logits, "triton" and "reference" insist. Triton takes CPU tensors only
+in its interpreter (TRITON_INTERPRET=1 set before the process starts).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+from torch import Tensor
+
+from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
+from polydraft_kernels.reference import verify as reference
+
+Backend = Literal["auto", "triton", "reference"]
+
+
+def verify_greedy(logits_TV: Tensor, trees: PackedTrees, backend: Backend = "auto") -> Walk:
+    """Accept while the draft is the argmax (lowest id on ties). `logits_TV` float32, bfloat16 or float16."""
+    walk: Walk = _implementation(logits_TV, backend).verify_greedy(logits_TV, trees)
+    return walk
+
+
+def verify_coupled(logits_TV: Tensor, trees: PackedTrees, rows: SamplingRows, backend: Backend = "auto") -> Walk:
+    """Accept while the draft is the target's own sampled choice; rows of temperature 0 as `verify_greedy`."""
+    walk: Walk = _implementation(logits_TV, backend).verify_coupled(logits_TV, trees, rows)
+    return walk
+
+
+def choose_greedy(logits_TV: Tensor, backend: Backend = "auto") -> Tensor:
+    """Most likely token of each row, int64 [T]."""
+    choices_T: Tensor = _implementation(logits_TV, backend).choose_greedy(logits_TV)
+    return choices_T
+
+
+def choose_coupled(logits_TV: Tensor, rows: SamplingRows, backend: Backend = "auto") -> Tensor:
+    """Sampled token of each row, int64 [T]."""
+    choices_T: Tensor = _implementation(logits_TV, backend).choose_coupled(logits_TV, rows)
+    return choices_T
+
+
+def walk_trees(trees: PackedTrees, choices_T: Tensor, backend: Backend = "auto") -> Walk:
+    """Accepted path of each session, given the choice at each row."""
+    walk: Walk = _implementation(choices_T, backend).walk_trees(trees, choices_T)
+    return walk
+
+
+def _implementation(tensor: Tensor, backend: Backend) -> ModuleType:
+    if backend == "reference" or (backend == "auto" and tensor.device.type != "cuda"):
+        return reference
+    if backend == "triton" and tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            f"backend 'triton' was asked for with tensors on {tensor.device.type}; "
+            "move them to a CUDA device, set TRITON_INTERPRET=1, or use 'auto'"
+        )
+    module = _triton_module()
+    if module is not None:
+        return module
+    if backend == "triton":
+        raise ValueError("backend 'triton' was asked for but Triton is not installed; install it or use 'auto'")
+    return reference
+
+
+@lru_cache(maxsize=1)
+def _triton_module() -> ModuleType | None:
+    """The Triton implementation, or None with one warning a process."""
+    try:
+        return import_module("polydraft_kernels.triton.verify")
+    except ImportError as error:
+        warnings.warn(f"verification runs in torch because Triton cannot be imported: {error}", stacklevel=4)
+        return None

@@ -1,0 +1,1 @@
+"""The verification kernels in Triton; this folder alone imports it, and `ops` alone imports this folder."""

@@ -1,0 +1,44 @@
+"""The noise of `polydraft_kernels.noise` inside a kernel: the same 64 bits, uniforms and Gumbel numbers in float64."""
+# A kernel's arguments have types only when it is compiled for them.
+# ruff: noqa: ANN001, ANN201
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from polydraft_kernels import noise
+
+INCREMENT: tl.constexpr = tl.constexpr(noise.INCREMENT)
+MULTIPLIER_1: tl.constexpr = tl.constexpr(noise.MULTIPLIER_1)
+MULTIPLIER_2: tl.constexpr = tl.constexpr(noise.MULTIPLIER_2)
+MAX_UNIFORM: tl.constexpr = tl.constexpr(noise.MAX_UNIFORM)
+
+
+@triton.jit
+def mix(value):
+    """Finaliser of splitmix64; uint64."""
+    value = (value ^ (value >> 30)) * MULTIPLIER_1
+    value = (value ^ (value >> 27)) * MULTIPLIER_2
+    return value ^ (value >> 31)
+
+
+@triton.jit
+def shared_row_state(key, position):
+    """The bits that select a row of the shared stream, round 0; int64 in, uint64 out."""
+    state = mix(mix(key.to(tl.uint64, bitcast=True) + INCREMENT) + INCREMENT)
+    return mix(state + (position + 1).to(tl.uint64, bitcast=True) * INCREMENT)
+
+
+@triton.jit
+def noise_bits(row_state, ids):
+    """The 64 random bits of token ids (int32 or int64), uint64."""
+    return mix(row_state + mix((ids + 1).to(tl.uint64) * INCREMENT))
+
+
+@triton.jit
+def gumbel(row_state, ids):
+    """Gumbel noise of token ids, float64."""
+    uniform = ((noise_bits(row_state, ids) >> 11).to(tl.int64).to(tl.float64) + 0.5) * (1.0 / 9007199254740992.0)
+    return -tl.log(-tl.log(tl.minimum(uniform, MAX_UNIFORM)))

@@ -1,0 +1,57 @@
+"""Tiny random targets of several families, saved as the engine loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen3Config,
+)
+
+VOCAB_SIZE = 97
+MAX_CONTEXT = 192
+_SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": MAX_CONTEXT,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "llama": lambda: LlamaConfig(**_SIZES),
+    "qwen3": lambda: Qwen3Config(**_SIZES, head_dim=8),
+    "gemma3": lambda: Gemma3TextConfig(
+        **_SIZES,
+        head_dim=8,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+        query_pre_attn_scalar=8,
+    ),
+    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=8),
+    "phi3": lambda: Phi3Config(**_SIZES),
+}
+
+
+def write_tiny_target(directory: Path, family: str = "llama", sharpness: float = 4.0) -> Path:
+    """Save a random model; `sharpness` scales its weights so that its choices are neither flat nor certain."""
+    torch.manual_seed(len(family))
+    model = AutoModelForCausalLM.from_config(FAMILIES[family]())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(sharpness)
+    model.save_pretrained(directory)
+    return directory

@@ -1,0 +1,63 @@
+"""What is loaded, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import DeepseekV3Config, LlavaConfig, MambaConfig, Qwen3NextConfig, T5Config
+
+from engine.checks import check_agreement
+from engine.model import ModelRefused, load_target, refuse_config
+from tests.tiny_targets import write_tiny_target
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (T5Config(), "t5: encoder-decoder"),
+        (DeepseekV3Config(), "deepseek_v3: multi-head latent attention"),
+        (Qwen3NextConfig(), "qwen3_next: layers of type linear_attention"),
+        (MambaConfig(), "mamba: layers of type linear_attention"),
+        (LlavaConfig(), "llava: models with an image or audio encoder"),
+    ],
+)
+def test_other_architectures_are_refused_by_name(config: object, words: str) -> None:
+    with pytest.raises(ModelRefused, match=words):
+        refuse_config(config)
+
+
+def test_a_directory_without_safetensors_is_refused(tmp_path: Path) -> None:
+    write_tiny_target(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+
+    with pytest.raises(ModelRefused, match="no \\*.safetensors"):
+        load_target(tmp_path, None, CPU)
+
+
+def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="no config.json"):
+        load_target(tmp_path, None, CPU)
+
+
+def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path: Path) -> None:
+    target = load_target(write_tiny_target(tmp_path), torch.float32, CPU)
+    target.model.model.layers[0].self_attn.register_forward_hook(
+        lambda module, args, kwargs, output: (output[0] * 1.5, output[1]) if "step" in kwargs else output,
+        with_kwargs=True,
+    )
+
+    with pytest.raises(ModelRefused, match="logits through the engine differ"):
+        check_agreement(target, 8)
+
+
+def test_eos_ids_come_from_the_generation_config(tmp_path: Path) -> None:
+    write_tiny_target(tmp_path)
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [1, 4]}))
+
+    assert load_target(tmp_path, None, CPU).eos_ids == {1, 4}
