@@ -1,0 +1,24 @@
+"""Whatever proposes tokens. A new method is a file here, a line in `DRAFTERS`, a row in the conformance test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.drafters.base import Drafter
+from engine.drafters.config import DrafterConfig
+from engine.drafters.lm import LMDrafter
+from engine.drafters.ngram import NGramDrafter
+
+__all__ = ["DRAFTERS", "Drafter", "DrafterConfig", "create_drafter"]
+
+DRAFTERS: dict[str, Callable[[DrafterConfig], Drafter]] = {
+    "lm": LMDrafter.from_config,
+    "ngram": NGramDrafter.from_config,
+}
+
+
+def create_drafter(config: DrafterConfig) -> Drafter:
+    """The drafter that `config.method` names."""
+    if config.method not in DRAFTERS:
+        raise ValueError(f"unknown drafting method {config.method!r}; use one of {', '.join(sorted(DRAFTERS))}")
+    return DRAFTERS[config.method](config)

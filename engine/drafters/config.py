@@ -1,0 +1,43 @@
+"""What a drafter is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterConfig:
+    """One drafter's settings; each method reads the fields it needs."""
+
+    method: str
+    """A key of `engine.drafters.DRAFTERS`."""
+    vocab_size: int
+    """The target's; proposals are ids below it."""
+    eos_token_ids: tuple[int, ...] = ()
+    """A chain ends with the first of these."""
+    model: Path | None = None
+    """Directory of a trained drafter, for methods that have one."""
+    max_nodes: int = 16
+    """Most nodes of a tree, whatever is asked for."""
+    dtype: str = "auto"
+    """`auto`, `float32` or `bfloat16`."""
+    device: str = "cpu"
+    min_confidence: float = 0.1
+    """`lm`: draft no further once the product of its top probabilities is below this; 0 never stops.
+
+    One more drafted token costs about 0.05 of a target pass; accepted, it saves about half of one.
+    """
+    ngram_min: int = 2
+    ngram_max: int = 4
+    """`ngram`: the shortest and the longest suffix looked up."""
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 1:
+            raise ValueError(f"vocab_size is {self.vocab_size}; give the target's vocabulary size")
+        if self.max_nodes < 0:
+            raise ValueError(f"max_nodes is {self.max_nodes}; give 0 or more")
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise ValueError(f"min_confidence is {self.min_confidence}; give a probability")
+        if not 1 <= self.ngram_min <= self.ngram_max:
+            raise ValueError(f"ngram sizes are {self.ngram_min} to {self.ngram_max}; give 1 <= ngram_min <= ngram_max")

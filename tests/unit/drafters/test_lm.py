@@ -1,0 +1,206 @@
+"""The language-model drafter: what it chooses, where it stops, how much it computes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from polydraft_kernels.noise import Stream, gumbel_numpy
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
+from engine.drafters.checkpoint import DrafterCheckpoint, load_checkpoint
+from engine.drafters.lm import LMDrafter, resolve_dtype
+from engine.sampling import SamplingParams
+from tests.fakes_drafter import CONTEXT, EOS, VOCAB_SIZE, head_tokens, write_tiny_drafter
+
+PROMPT = (3, 95, 2, 8, 10, 41, 4, 7)
+"""Proposable, input-only and unknown tokens."""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LlamaForCausalLM, DrafterCheckpoint]:
+    directory = tmp_path_factory.mktemp("drafter")
+    model = write_tiny_drafter(directory)
+    return model, load_checkpoint(directory)
+
+
+def build(checkpoint: DrafterCheckpoint, min_confidence: float = 0.0, eos: tuple[int, ...] = ()) -> LMDrafter:
+    return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, eos_token_ids=eos, min_confidence=min_confidence)
+
+
+def propose(
+    drafter: LMDrafter, tokens: tuple[int, ...], sampling: SamplingParams, max_nodes: int = 8
+) -> tuple[int, ...]:
+    drafter.open([DraftSession(0, tokens, sampling)])
+    (tree,) = drafter.propose([DraftWork(0, max_nodes)])
+    drafter.close([0])
+    return tree.token_ids
+
+
+@torch.inference_mode()
+def reference_logits(model: LlamaForCausalLM, checkpoint: DrafterCheckpoint, tokens: list[int]) -> Tensor:
+    """transformers' logits of the next token over the head's tokens; unknown tokens are the last row."""
+    row_of = {token: row for row, token in enumerate(checkpoint.token_ids)}
+    rows = [row_of.get(token, len(checkpoint.token_ids)) for token in tokens]
+    logits_1TR: Tensor = model(torch.tensor([rows])).logits
+    return logits_1TR[0, -1, : checkpoint.manifest.num_head_tokens]
+
+
+def test_greedy_chains_are_the_models_own(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    model, checkpoint = pair
+    tokens = list(PROMPT)
+    for _ in range(8):
+        tokens.append(head_tokens()[int(reference_logits(model, checkpoint, tokens).argmax())])
+
+    assert propose(build(checkpoint), PROMPT, SamplingParams()) == tuple(tokens[len(PROMPT) :])
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.7), (12, 0.8)])
+def test_sampled_chains_take_the_targets_noise(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint], top_k: int, top_p: float
+) -> None:
+    model, checkpoint = pair
+    for seed in range(10):
+        sampling = SamplingParams(temperature=1.7, top_k=top_k, top_p=top_p, seed=seed)
+        tokens = list(PROMPT)
+        for _ in range(4):
+            probs = torch.softmax(reference_logits(model, checkpoint, tokens).double() / 1.7, dim=0).numpy()
+            kept = np.argsort(-probs)[: top_k or len(probs)]
+            shares = probs[kept] / probs[kept].sum()
+            kept = kept[np.cumsum(shares) - shares < top_p]
+            ids = np.array(head_tokens())[kept]
+            noise = gumbel_numpy(seed, Stream.SHARED, len(tokens), ids)
+            tokens.append(int(ids[(np.log(probs[kept]) + noise).argmax()]))
+
+        assert propose(build(checkpoint), PROMPT, sampling, 4) == tuple(tokens[len(PROMPT) :])
+
+
+def test_noise_belongs_to_the_position_not_to_the_round(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+    sampling = SamplingParams(temperature=2.0, seed=4)
+    whole = propose(build(checkpoint), PROMPT, sampling, 6)
+    drafter = build(checkpoint)
+    drafter.open([DraftSession(0, PROMPT, sampling)])
+
+    pieces: tuple[int, ...] = ()
+    for _ in range(6):
+        (tree,) = drafter.propose([DraftWork(0, 1)])
+        pieces += tree.token_ids
+        drafter.observe([DraftVerdict(0, tree.token_ids, 1)])
+
+    assert pieces == whole
+
+
+def test_a_chain_ends_with_the_end_of_sequence(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+    chain = propose(build(checkpoint), PROMPT, SamplingParams(temperature=2.0, seed=1))
+    end = chain[3]
+    assert end not in chain[:3]
+
+    stopped = propose(build(checkpoint, eos=(EOS, end)), PROMPT, SamplingParams(temperature=2.0, seed=1))
+
+    assert stopped == chain[:4]
+
+
+@pytest.mark.parametrize(
+    "sampling", [SamplingParams(), SamplingParams(temperature=0.8, seed=3)], ids=["greedy", "sampled"]
+)
+def test_drafting_stops_behind_the_token_that_made_it_unsure(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint], sampling: SamplingParams
+) -> None:
+    model, checkpoint = pair
+    chain = propose(build(checkpoint), PROMPT, sampling)
+    confidences: list[float] = []
+    for index in range(len(chain)):
+        logits_V = reference_logits(model, checkpoint, [*PROMPT, *chain[:index]])
+        confidences.append((confidences[-1] if confidences else 1.0) * float(torch.softmax(logits_V, dim=0).max()))
+    between = (confidences[2] + confidences[3]) / 2
+
+    assert propose(build(checkpoint, min_confidence=between), PROMPT, sampling) == chain[:4]
+
+
+def test_chains_stay_inside_the_context(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+
+    lengths = {
+        length: len(propose(build(checkpoint), (3,) * length, SamplingParams()))
+        for length in (CONTEXT - 9, CONTEXT - 3, CONTEXT - 1, CONTEXT, CONTEXT + 1)
+    }
+
+    assert lengths == {CONTEXT - 9: 8, CONTEXT - 3: 3, CONTEXT - 1: 1, CONTEXT: 0, CONTEXT + 1: 0}
+
+
+def test_a_block_of_n_tokens_takes_n_passes(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, checkpoint = pair
+    drafter = build(checkpoint)
+    drafter.open([DraftSession(0, PROMPT, SamplingParams())])
+    widths: list[int] = []
+    original = drafter._model.next_logits
+
+    def counted(slots: list[int], starts: list[int], rows: list[list[int]]) -> Tensor:
+        widths.append(len(rows[0]))
+        return original(slots, starts, rows)
+
+    monkeypatch.setattr(drafter._model, "next_logits", counted)
+    (tree,) = drafter.propose([DraftWork(0, 4)])
+    drafter.observe([DraftVerdict(0, (*tree.token_ids, 3), 4)])
+    (tree,) = drafter.propose([DraftWork(0, 3)])
+    drafter.observe([DraftVerdict(0, (tree.token_ids[0], 3), 1)])
+    drafter.propose([DraftWork(0, 2)])
+
+    assert widths == [1, 1, 1, 1, 2, 1, 1, 1, 1]
+
+
+def test_slots_are_used_again(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+    drafter = build(checkpoint)
+
+    for start in range(0, 60, 3):
+        drafter.open([DraftSession(start + index, PROMPT, SamplingParams()) for index in range(3)])
+        drafter.close(range(start, start + 3))
+
+    cache = drafter._model.cache
+    assert cache.num_free == cache.num_slots == 4
+
+
+def test_a_drafter_of_another_vocabulary_is_refused(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+
+    with pytest.raises(ValueError, match="token ids go from 1 to 96 but the target has 64 tokens"):
+        LMDrafter(checkpoint, vocab_size=64)
+
+
+def test_incomplete_directories_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"drafter de has no config\.json"):
+        load_checkpoint(tmp_path / "de")
+
+    write_tiny_drafter(tmp_path / "fr")
+    (tmp_path / "fr" / "drafter.json").unlink()
+    with pytest.raises(ValueError, match=r"drafter fr has no drafter\.json"):
+        load_checkpoint(tmp_path / "fr")
+
+
+def test_a_head_that_does_not_fit_its_vocabulary_is_refused(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+    manifest = dataclasses.replace(checkpoint.manifest, num_head_tokens=len(checkpoint.token_ids) + 1)
+
+    with pytest.raises(ValueError, match="num_head_tokens"):
+        dataclasses.replace(checkpoint, manifest=manifest)
+    with pytest.raises(ValueError, match="one row more than tokens"):
+        dataclasses.replace(checkpoint, token_ids=checkpoint.token_ids[:-1])
+
+
+def test_dtype_is_chosen_by_name_or_by_processor(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+
+    assert resolve_dtype("bfloat16", "cpu", checkpoint) is torch.bfloat16
+    assert resolve_dtype("auto", "cpu", checkpoint) in (torch.bfloat16, torch.float32)
+    with pytest.raises(ValueError, match="unknown dtype 'int4'"):
+        resolve_dtype("int4", "cpu", checkpoint)

@@ -1,0 +1,150 @@
+"""When a step starts, who runs in it, and who gives way when pages run out. Time is an argument here."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.pages import PagePool
+from engine.sampling import SamplingParams
+from engine.scheduler import GATHER_SHARE, Plan, Scheduler, SchedulerConfig
+from engine.session import LocalDrafting, OpenRequest, Sequence
+from engine.tree import TokenTree
+
+STEP_S = 1.0
+DEADLINE_S = 10.0
+
+
+def _scheduler(num_pages: int = 100, max_rows: int = 64) -> Scheduler:
+    config = SchedulerConfig(max_rows=max_rows, prefill_chunk=8, draft_deadline_s=DEADLINE_S, max_context=1000)
+    scheduler = Scheduler(config, PagePool(num_pages, page_size=4))
+    scheduler.predicted_step_s = STEP_S
+    return scheduler
+
+
+def _add(scheduler: Scheduler, number: int, length: int = 5, tenant: str = "", local: bool = False) -> Sequence:
+    """A sequence between rounds: all but its last token are in the pool."""
+    request = OpenRequest(
+        number, tuple(range(length)), length, SamplingParams(), 500, tenant=tenant, local=LocalDrafting() if local else None
+    )
+    sequence = Sequence.open(request, number, now_s=0.0)
+    sequence.append([7])
+    assert scheduler.pool.grow(sequence.pages, length + 1)
+    sequence.num_cached, sequence.admitted = length, True
+    scheduler.sequences[number] = sequence
+    return sequence
+
+
+def _give_block(sequence: Sequence, now_s: float, num_nodes: int = 2) -> None:
+    sequence.draft, sequence.ready_since_s = TokenTree.chain([1] * num_nodes), now_s
+
+
+def _ids(plan: Plan) -> list[int]:
+    return [work.sequence.id for work in plan.work]
+
+
+def test_a_step_starts_at_once_when_every_block_is_there() -> None:
+    scheduler = _scheduler()
+    for number in (1, 2):
+        _give_block(_add(scheduler, number), now_s=1.0)
+
+    assert _ids(scheduler.plan(1.0)) == [1, 2]
+
+
+def test_the_oldest_block_waits_for_others_at_most_a_share_of_a_step() -> None:
+    scheduler = _scheduler()
+    _give_block(_add(scheduler, 1), now_s=1.0)
+    late = _add(scheduler, 2)
+
+    waiting = scheduler.plan(1.05)
+    assert not waiting.work
+    assert waiting.wait_s == pytest.approx(GATHER_SHARE * STEP_S - 0.05)
+    assert _ids(scheduler.plan(1.0 + GATHER_SHARE * STEP_S)) == [1]
+    assert late.sat_out
+
+
+def test_a_sequence_that_sat_out_runs_undrafted_in_the_next_step() -> None:
+    scheduler = _scheduler()
+    _give_block(_add(scheduler, 1), now_s=1.0)
+    _add(scheduler, 2)
+    scheduler.plan(2.0)
+
+    plan = scheduler.plan(3.0)
+
+    assert _ids(plan) == [1, 2]
+    assert [work.late_draft for work in plan.work] == [False, True]
+    assert len(plan.work[1].tree) == 0
+
+
+def test_a_lonely_sequence_waits_for_its_block_until_the_deadline() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, 1)
+
+    assert scheduler.plan(4.0).wait_s == pytest.approx(DEADLINE_S - 4.0)
+    assert _ids(scheduler.plan(DEADLINE_S)) == [1]
+
+
+def test_nothing_to_do_waits_for_input() -> None:
+    assert _scheduler().plan(0.0) == Plan(wait_s=None)
+
+
+def test_decoding_comes_before_prefill_and_both_keep_to_the_rows() -> None:
+    scheduler = _scheduler(max_rows=6)
+    newcomer = Sequence.open(
+        OpenRequest(1, tuple(range(20)), 20, SamplingParams(), 500, local=LocalDrafting()), arrival=0, now_s=0.0
+    )
+    scheduler.sequences[1] = newcomer
+    _give_block(_add(scheduler, 2), now_s=0.0)
+
+    plan = scheduler.plan(1.0)
+
+    assert [(work.sequence.id, work.num_tokens, len(work.tree)) for work in plan.work] == [(2, 1, 2), (1, 3, 0)]
+    assert not plan.work[1].completes
+
+
+def test_without_pages_a_draft_is_dropped_first() -> None:
+    scheduler = _scheduler(num_pages=3)  # two to give away
+    sequence = _add(scheduler, 1, length=7)
+    _give_block(sequence, now_s=0.0, num_nodes=3)
+
+    (work,) = scheduler.plan(1.0).work
+
+    assert len(work.tree) == 0
+    assert sequence.admitted
+
+
+def test_the_youngest_of_the_tenant_with_most_pages_gives_way() -> None:
+    scheduler = _scheduler(num_pages=8)
+    _add(scheduler, 1, length=8, tenant="small", local=True)  # needs no new page
+    _add(scheduler, 2, length=7, tenant="large", local=True)
+    oldest_of_large = scheduler.sequences[2]
+    youngest = _add(scheduler, 3, length=7, tenant="large", local=True)
+    oldest_of_large.append([8])
+    oldest_of_large.num_cached += 1
+
+    plan = scheduler.plan(1.0)
+
+    assert _ids(plan) == [1, 2]
+    assert not youngest.admitted
+    assert youngest.num_cached == 0
+    scheduler.check_integrity()
+
+
+def test_a_preempted_sequence_comes_back_before_younger_ones() -> None:
+    scheduler = _scheduler(num_pages=5)
+    older = _add(scheduler, 1, local=True)
+    scheduler.preempt(older)
+    scheduler.sequences[2] = Sequence.open(OpenRequest(2, (1, 2), 2, SamplingParams(), 5, local=LocalDrafting()), 2, 0.0)
+
+    scheduler.plan(1.0)
+
+    assert older.admitted
+    scheduler.check_integrity()
+
+
+def test_integrity_check_finds_a_page_with_two_owners() -> None:
+    scheduler = _scheduler()
+    first, second = _add(scheduler, 1), _add(scheduler, 2)
+    second.pages[0] = first.pages[0]
+
+    with pytest.raises(AssertionError, match="reference counts"):
+        scheduler.check_integrity()
