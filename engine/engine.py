@@ -138,8 +138,13 @@ class Engine:
             drafter.close([session_id])
 
     def draft(self, session_id: int, base_length: int, base_hash: int, tree: TokenTree) -> bool:
-        """Offer a block for the next round; False (and counted) if it builds on another sequence than ours."""
+        """Offer a block for the next round; False (and counted) if it builds on another sequence than ours.
+
+        A block from outside also ends drafting by itself: from now on the sequence waits for blocks.
+        """
         sequence = self.scheduler.sequences.get(session_id)
+        if sequence is not None:
+            sequence.local = None
         fits = (
             sequence is not None
             and base_length == len(sequence.token_ids)

@@ -1,0 +1,52 @@
+"""The Triton kernels on a CUDA device against the reference on CPU, at real vocabulary sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from polydraft_kernels import noise, noise_rows, ops
+from polydraft_kernels.noise_vectors import NOISE_VECTORS
+from polydraft_kernels.packing import Walk
+
+from tests.unit.kernels.verify_cases import DRAFTS, make_case
+
+pytestmark = pytest.mark.gpu
+
+VOCAB_SIZES = (1, 37, 1024, 1025, 8192, 151_936)
+
+
+def assert_same_walk(walk: Walk, expected: Walk) -> None:
+    assert walk.num_accepted_B.tolist() == expected.num_accepted_B.tolist()
+    assert walk.free_token_B.tolist() == expected.free_token_B.tolist()
+    assert walk.path_BD.tolist() == expected.path_BD.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("vocab_size", VOCAB_SIZES)
+@pytest.mark.parametrize("drafts", DRAFTS)
+def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> None:
+    on_device = make_case(drafts, vocab_size, dtype, "cuda")
+    on_cpu = make_case(drafts, vocab_size, dtype)
+
+    assert_same_walk(
+        ops.verify_greedy(on_device.logits_TV, on_device.trees, "triton"),
+        ops.verify_greedy(on_cpu.logits_TV, on_cpu.trees, "reference"),
+    )
+    assert_same_walk(
+        ops.verify_coupled(on_device.logits_TV, on_device.trees, on_device.rows, "triton"),
+        ops.verify_coupled(on_cpu.logits_TV, on_cpu.trees, on_cpu.rows, "reference"),
+    )
+    choices_T = ops.choose_coupled(on_device.logits_TV, on_device.rows, "triton")
+    assert choices_T.tolist() == ops.choose_coupled(on_cpu.logits_TV, on_cpu.rows, "reference").tolist()
+
+
+def test_torch_on_the_device_produces_the_stored_noise() -> None:
+    for vector in NOISE_VECTORS:
+        states_T = noise_rows.row_states(
+            torch.tensor([noise.signed_key(vector.key)], device="cuda"),
+            torch.tensor([vector.position], device="cuda"),
+            stream=vector.stream,
+            rounds_T=torch.tensor([vector.round_index], device="cuda"),
+        )
+        bits_TV = noise_rows.bits_of_states(states_T, torch.tensor([vector.token_id], device="cuda"))
+        assert int(bits_TV[0, 0]) == noise.signed_key(vector.bits)

@@ -1,0 +1,53 @@
+"""Compile every kernel for an H100 (sm_90) without a GPU and print the size of each binary.
+
+Run by a test in a process of its own: `python tests/unit/kernels/compile_sm90.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import triton
+from polydraft_kernels.triton.choose import COUPLED_BLOCK, GREEDY_BLOCK, NUM_WARPS, coupled_kernel, greedy_kernel
+from polydraft_kernels.triton.walk_trees import walk_kernel
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+LOGITS = {"fp32": "*fp32", "bf16": "*bf16"}
+
+
+def main() -> None:
+    sizes: dict[str, int] = {}
+    for name, pointer in LOGITS.items():
+        greedy = {"logits": pointer, "choices": "*i64", "vocab_size": "i32", "row_stride": "i32", "BLOCK": "constexpr"}
+        sizes[f"greedy_{name}"] = compiled_bytes(greedy_kernel, greedy, {"BLOCK": GREEDY_BLOCK})
+        coupled = {
+            "logits": pointer,
+            "temperatures": "*fp64",
+            "keys": "*i64",
+            "positions": "*i64",
+            "end_logits": "*fp32",
+            "end_ids": "*i64",
+            "choices": "*i64",
+            "vocab_size": "i32",
+            "row_stride": "i32",
+            "BLOCK": "constexpr",
+        }
+        sizes[f"coupled_{name}"] = compiled_bytes(coupled_kernel, coupled, {"BLOCK": COUPLED_BLOCK})
+    pointers = ("tokens", "parents", "row_offsets", "choices", "num_accepted", "free_tokens", "paths")
+    walk = dict.fromkeys(pointers, "*i64") | {"max_draft_len": "i32", "MAX_ROWS": "constexpr"}
+    sizes["walk"] = compiled_bytes(walk_kernel, walk, {"MAX_ROWS": 16})
+    sys.stdout.write(json.dumps(sizes) + "\n")
+
+
+def compiled_bytes(kernel: triton.JITFunction, signature: dict[str, str], constants: dict[str, int]) -> int:
+    """Size of the binary; checks that the assembly is for sm_90."""
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": NUM_WARPS})
+    assert ".target sm_90" in compiled.asm["ptx"]
+    return len(compiled.asm["cubin"])
+
+
+if __name__ == "__main__":
+    main()

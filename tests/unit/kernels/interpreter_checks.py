@@ -1,0 +1,117 @@
+"""The Triton kernels in Triton's interpreter against the reference, bit for bit.
+
+Run by `test_triton.py` in a process of its own, because the interpreter is chosen when Triton is imported:
+`TRITON_INTERPRET=1 python -m pytest tests/unit/kernels/interpreter_checks.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from polydraft_kernels import noise, ops
+from polydraft_kernels.noise_vectors import NOISE_VECTORS
+from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
+from polydraft_kernels.triton import choose
+from polydraft_kernels.triton.noise import noise_bits, shared_row_state
+
+from tests.unit.kernels.verify_cases import make_case
+
+BLOCK = 64
+"""Small, so that vocabularies the interpreter can bear span several blocks."""
+CASES = [
+    ("mixed", 1, torch.float32),
+    ("mixed", 37, torch.float32),
+    ("mixed", BLOCK, torch.bfloat16),
+    ("mixed", BLOCK + 1, torch.float32),
+    ("mixed", 2 * BLOCK + 3, torch.bfloat16),
+    ("one_session", 997, torch.float32),
+    ("all_empty", BLOCK + 1, torch.float16),
+    ("no_session", 37, torch.float32),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "GREEDY_BLOCK", BLOCK)
+    monkeypatch.setattr(choose, "COUPLED_BLOCK", BLOCK)
+
+
+def assert_same_walk(walk: Walk, expected: Walk) -> None:
+    assert walk.num_accepted_B.tolist() == expected.num_accepted_B.tolist()
+    assert walk.free_token_B.tolist() == expected.free_token_B.tolist()
+    assert walk.path_BD.tolist() == expected.path_BD.tolist()
+
+
+@pytest.mark.parametrize(("drafts", "vocab_size", "dtype"), CASES)
+def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> None:
+    case = make_case(drafts, vocab_size, dtype)
+
+    assert_same_walk(
+        ops.verify_greedy(case.logits_TV, case.trees, backend="triton"),
+        ops.verify_greedy(case.logits_TV, case.trees, backend="reference"),
+    )
+    choices_T = ops.choose_coupled(case.logits_TV, case.rows, backend="triton")
+    assert choices_T.tolist() == ops.choose_coupled(case.logits_TV, case.rows, backend="reference").tolist()
+    assert_same_walk(
+        ops.walk_trees(case.trees, choices_T, backend="triton"),
+        ops.verify_coupled(case.logits_TV, case.trees, case.rows, backend="reference"),
+    )
+
+
+def test_ties_go_to_the_lowest_id_across_blocks() -> None:
+    logits_TV = torch.zeros(3, 200)
+    logits_TV[1, 70:] = 1.0
+    logits_TV[2, 199] = 1.0
+
+    assert ops.choose_greedy(logits_TV, backend="triton").tolist() == [0, 70, 199]
+
+
+def test_top_k_keeps_the_lowest_ids_of_a_tie() -> None:
+    logits_TV = torch.zeros(12, 70)
+    rows = SamplingRows.build([1.0] * 12, [2] * 12, [1.0] * 12, list(range(12)), [0] * 12)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert set(choices_T.tolist()) == {0, 1}
+
+
+def test_nan_and_infinite_rows_give_a_token() -> None:
+    logits_TV = torch.full((4, 100), float("nan"))
+    logits_TV[1, 80] = 1.0
+    logits_TV[2] = float("-inf")
+    logits_TV[3, 65] = float("inf")
+    rows = SamplingRows.build([1.0] * 4, [0] * 4, [1.0] * 4, [1] * 4, [0] * 4)
+
+    assert ops.choose_greedy(logits_TV, backend="triton").tolist() == [0, 80, 0, 65]
+    assert ops.choose_coupled(logits_TV, rows, backend="triton").tolist() == [0, 80, 0, 65]
+    assert ops.choose_coupled(logits_TV, rows, backend="reference").tolist() == [0, 80, 0, 65]
+
+
+def test_of_duplicated_siblings_the_first_is_followed() -> None:
+    logits_TV = torch.eye(4, 5)[:, [4, 0, 1, 2, 3]]
+    trees = PackedTrees.pack([9], [[1, 1, 3]], [[-1, -1, 1]])
+
+    assert_same_walk(ops.verify_greedy(logits_TV, trees, "triton"), ops.verify_greedy(logits_TV, trees, "reference"))
+
+
+@triton.jit
+def bits_kernel(keys, positions, ids, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - typed when compiled
+    row = tl.program_id(0)
+    state = shared_row_state(tl.load(keys + row), tl.load(positions + row))
+    tl.store(bits + row, noise_bits(state, tl.load(ids + row)).to(tl.int64, bitcast=True))
+
+
+def test_noise_has_the_stored_bits() -> None:
+    vectors = [vector for vector in NOISE_VECTORS if vector.stream == 0 and vector.round_index == 0]
+    keys, positions, ids = (
+        torch.tensor(column)
+        for column in zip(*((noise.signed_key(v.key), v.position, v.token_id) for v in vectors), strict=True)
+    )
+    bits = torch.empty_like(keys)
+
+    bits_kernel[(len(vectors),)](keys, positions, ids, bits)
+
+    assert len(vectors) >= 5
+    assert bits.tolist() == [noise.signed_key(vector.bits) for vector in vectors]
