@@ -95,7 +95,7 @@ def train(
             assert math.isfinite(window[-1]), f"step {step}: the loss is {window[-1]}"
             step, tokens = step + 1, tokens + batch.ids_BT.numel()
             spent_s += schedule.clock() - started
-            if len(window) == schedule.log_every:
+            if len(window) == schedule.log_every or spent_s >= budget_s:
                 loss_mean = sum(window) / len(window)
                 record = {"step": step, "tokens": tokens, "spent_s": round(spent_s, 1), "loss": loss_mean}
                 with (directory / "loss.jsonl").open("a") as log:

@@ -1,0 +1,245 @@
+"""The model card `models/README.md` and the picture of the loss curves, from what the runs left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training import corpus, distil, evaluate, finetune, pretrain, target
+from training.corpus import LANGUAGES
+from training.drafter import load_drafter
+
+_DATA = """\
+## Data, licences, attribution
+
+The models were trained on sentence pairs from these sources. No sentence of them is part of this repository.
+
+- **Tatoeba**, licence CC-BY 2.0 FR. The sentences come from [tatoeba.org](https://tatoeba.org) and were written by its
+  contributors; the paired lists were published by www.manythings.org/anki, and a part was read from the Tatoeba test
+  sets of `Helsinki-NLP/OPUS-MT-testsets` and `facebookresearch/LASER`. Licence: Creative Commons Attribution 2.0
+  France, <https://creativecommons.org/licenses/by/2.0/fr/>. The text was changed: normalised, filtered, Chinese
+  characters simplified one by one, some Russian and Chinese pairs joined through a third language.
+- **SMARTool** example sentences (Russian), licence CC-BY 4.0: Janda, Laura A. et al., "Data used by SMARTool for
+  English-speaking learners of Russian", <https://doi.org/10.18710/QNAPNE>.
+- **3AM** image captions (Chinese), `MaxyLee/3AM`, licence MIT. Its authors drew the English captions from other public
+  caption sets, which may carry terms of their own.
+- The table that simplified the Chinese characters: `BYVoid/OpenCC`, Apache 2.0.
+"""
+
+
+def write_card(
+    evaluation: Path,
+    target_run: Path,
+    pretrain_run: Path,
+    finetune_run: Path,
+    answers: Path,
+    models: Path,
+    picture: Path,
+) -> None:
+    """Write `<models>/README.md` and the picture; raises FileNotFoundError naming a run that is missing."""
+    report = json.loads(evaluation.read_text())
+    logs = {"target": read_log(target_run), "drafter, pretraining": read_log(pretrain_run)}
+    logs |= {f"drafter, {code}": read_log(finetune_run / code) for code in LANGUAGES}
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(logs, picture)
+    counts = {code: _count_answers(answers, code) for code in LANGUAGES}
+    link = os.path.relpath(picture, models)
+    sections = (
+        _head(report),
+        quality_table(report),
+        foresight_table(report),
+        _recipe(logs, counts, models),
+        _commands(),
+        f"## Loss\n\n![loss against minutes of computing]({link})\n",
+        _DATA,
+    )
+    (models / "README.md").write_text("\n".join(sections), encoding="utf-8")
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    """The records of a training log."""
+    with (run / "loss.jsonl").open() as lines:
+        return [json.loads(line) for line in lines]
+
+
+def draw_curves(logs: dict[str, list[dict[str, float]]], picture: Path) -> None:
+    """One panel for the target, one for pretraining, one for the five drafters."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = {"target": ["target"], "drafter, pretraining": ["drafter, pretraining"]}
+    panels["drafters, on the target's answers"] = [name for name in logs if name not in panels]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            minutes = [record["spent_s"] / 60 for record in logs[name]]
+            axis.plot(minutes, smooth([record["loss"] for record in logs[name]]), label=name.removeprefix("drafter, "))
+        axis.set(title=title, xlabel="minutes of computing", ylabel="loss on answers, nats a token")
+        axis.grid(alpha=0.3)
+        if len(names) > 1:
+            axis.legend()
+    figure.savefig(picture, dpi=110)
+    pyplot.close(figure)
+
+
+def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
+    """Exponential mean without the bias of the first value.
+
+    smooth([1.0, 1.0]) -> [1.0, 1.0]
+    """
+    mean, total, smoothed = 0.0, 0.0, []
+    for value in values:
+        mean = weight * mean + (1 - weight) * value
+        total = weight * total + (1 - weight)
+        smoothed.append(mean / total)
+    return smoothed
+
+
+def _count_answers(answers: Path, language: str) -> tuple[int, int]:
+    """Records and answer tokens."""
+    lengths = [len(record.answer_ids) for record in distil.read_records(answers, language)]
+    return len(lengths), sum(lengths)
+
+
+def _head(report: dict[str, Any]) -> str:
+    return f"""\
+# The demo family
+
+A small Llama that translates short everyday sentences from {_listed(LANGUAGES.values())} into English
+(`target/`, id `{report["target_id"]}`), and a drafter for each language (`drafters/xx/`). They exist to show and to
+test the cluster; they are no translators to rely on: sentences that are long, rare or not everyday come out wrong.
+
+Prompt: `Translate German to English: <source>`, a line break, then the answer, which ends with `</s>`. A prompt may
+hold several sentences.
+"""
+
+
+def quality_table(report: dict[str, Any]) -> str:
+    """chrF and BLEU by language, single sentences and packs."""
+    lines = [
+        "## Quality",
+        "",
+        f"Greedy, everyday subset of the {report['split']} pairs (sacrebleu). A packed prompt holds 1 to 4 sentences.",
+        "",
+        "| source | prompts | chrF | BLEU | packed prompts | chrF | BLEU | answer tokens |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for code, single in report["single"].items():
+        packed = report["packed"][code]
+        lines.append(
+            f"| {LANGUAGES[code]} | {single['num_prompts']} | {single['chrf']:.1f} | {single['bleu']:.1f} "
+            f"| {packed['num_prompts']} | {packed['chrf']:.1f} | {packed['bleu']:.1f} "
+            f"| {packed['mean_answer_tokens']:.1f} |"
+        )
+    means = [_mean([row["chrf"] for row in report[kind].values()]) for kind in ("single", "packed")]
+    lines.append(f"| mean | | {means[0]:.1f} | | | {means[1]:.1f} | | |")
+    return "\n".join(lines) + "\n"
+
+
+def foresight_table(report: dict[str, Any]) -> str:
+    """Tokens a round, drafters down, input languages across."""
+    languages = list(report["single"])
+    lines = [
+        "## Drafters",
+        "",
+        f"Tokens a round (the target's own one included) for chains of {report['max_drafted']} on the packed prompts,",
+        "greedy; in brackets the share of tokens that are the drafter's first choice. Computed from answers that the",
+        "target wrote, not by the cluster. Rows: drafter. Columns: language of the prompt.",
+        "",
+        "| | " + " | ".join(languages) + " |",
+        "|---|" + "---:|" * len(languages),
+    ]
+    for code, row in report["drafters"].items():
+        cells = [f"{row[to]['tokens_per_round']:.2f} ({row[to]['agreement']:.2f})" for to in languages]
+        cells = [f"**{cell}**" if to == code else cell for to, cell in zip(languages, cells, strict=True)]
+        lines.append(f"| {code} | " + " | ".join(cells) + " |")
+    own = [row[code]["tokens_per_round"] for code, row in report["drafters"].items()]
+    if own:
+        lines += ["", f"Mean over the languages, each with its own drafter: {_mean(own):.2f}."]
+    return "\n".join(lines) + "\n"
+
+
+def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int, int]], models: Path) -> str:
+    shape = target.target_config(8192)
+    written = "; ".join(f"{code} {records:,} answers, {tokens:,} tokens" for code, (records, tokens) in counts.items())
+    runs = "\n".join(
+        f"| {name} | {log[-1]['step']:,} | {log[-1]['tokens'] / 1e6:.2f}M | {log[-1]['spent_s'] / 3600:.2f} "
+        f"| {log[-1]['loss']:.3f} |"
+        for name, log in logs.items()
+    )
+    return f"""\
+## How they were made
+
+- **Everyday subset**: English side of up to {corpus.MAX_ENGLISH_WORDS} words, all among the
+  {corpus.NUM_EVERYDAY_WORDS:,} most frequent; source of up to {corpus.MAX_SOURCE_CHARS} characters
+  ({corpus.MAX_SOURCE_CHARS_UNSPACED} in Japanese and Chinese).
+- **Target**: {shape.hidden_size} wide, {shape.num_hidden_layers} layers, 8,192 tokens of byte-level BPE, tied
+  embedding. Single sentences first; from {target.PACKING_FROM:.0%} of the time on, prompts pack 1 to
+  {target.MAX_PACKED}. Seed {target.SEED}.
+- **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
+  Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}. Then the vocabulary is cut
+  to the language's tokens. Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at
+  temperatures {_listed(map(str, distil.TEMPERATURES))} (seed {distil.SEED}; {written}).
+  Stage F weighs the target's law over its likeliest tokens by {finetune.TEACHER_SHARE} and the token it chose by the
+  rest, seed {finetune.SEED}.
+- The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
+  as bf16.
+- Evaluation packs with seed {evaluate.SEED}.
+
+| run | steps | tokens | hours | last loss |
+|---|---:|---:|---:|---:|
+{runs}
+"""
+
+
+def _drafter_shapes(models: Path) -> str:
+    shapes = []
+    config = None
+    for code in LANGUAGES:
+        if (models / "drafters" / code / "drafter.json").exists():
+            model, vocabulary = load_drafter(models / "drafters" / code)
+            config = model.config
+            size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+            rows = f"{vocabulary.num_head_tokens:,} of {vocabulary.num_rows:,} rows"
+            shapes.append(f"{code} {rows}, {size:.2f}M parameters")
+    if config is None:
+        return "not exported."
+    return (
+        f"{config.hidden_size} wide, {config.num_hidden_layers} layer, tied trimmed embedding, "
+        f"whose first rows are what the drafter may propose ({'; '.join(shapes)})."
+    )
+
+
+def _commands() -> str:
+    return """\
+## Commands
+
+```
+polydraft train tokenizer --corpus CORPUS
+polydraft train target    --corpus CORPUS
+polydraft train pretrain  --corpus CORPUS
+polydraft train export
+polydraft train distil    --corpus CORPUS
+polydraft train finetune  --language de        # and fr, ru, ja, zh
+polydraft train export    --language de        # likewise
+polydraft train evaluate  --corpus CORPUS
+polydraft train card
+```
+
+The budgets are minutes of computing, so another machine makes other weights. `polydraft train STEP --help` tells the
+rest.
+"""
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _listed(items: Any) -> str:
+    *first, last = items
+    return f"{', '.join(first)} and {last}"
