@@ -1,1 +1,1 @@
-"""The data plane: model loading, paged KV, tree attention, scheduling, drafting, verification. Knows no Ray and no protobuf."""
+"""The data plane: loading, paged KV, tree attention, scheduling, drafting, verification. No Ray, no protobuf."""

@@ -85,7 +85,9 @@ def paged_attention(
     assert isinstance(layer, int), layer
     if isinstance(step, ShapeRecorder):
         step.layers[layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3])
-        return torch.zeros(1, query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype, device=query.device), None
+        return torch.zeros(
+            1, query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype, device=query.device
+        ), None
     assert step is not None, "the engine's attention needs a step"
     step.cache.write(layer, step.write_slots_T, key[0], value[0])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -96,10 +98,11 @@ def paged_attention(
 def attend(
     query_QTD: Tensor, step: StepContext, layer: int, scale: float, window: int | None, softcap: float | None
 ) -> Tensor:
-    """Attention of all rows of a step over one layer's pool, fp32 [T, H, G, D]; query [H*G, T, D] of any float dtype."""
+    """Attention of all rows of a step over one layer's pool, fp32 [T, H, G, D]; query [H*G, T, D], any float dtype."""
     keys_HSD, values_HSD = step.cache.keys[layer], step.cache.values[layer]
     num_heads, num_rows = keys_HSD.shape[0], query_QTD.shape[1]
-    query_HTGD = query_QTD.float().mul(scale).unflatten(0, (num_heads, -1)).transpose(1, 2).contiguous()
+    query_HGTD = query_QTD.float().mul(scale).view(num_heads, -1, num_rows, query_QTD.shape[-1])
+    query_HTGD = query_HGTD.transpose(1, 2).contiguous()
     group = query_HTGD.shape[2]
     query_BGD = query_HTGD.view(num_heads * num_rows, group, -1)
 
@@ -123,7 +126,8 @@ def attend(
         total = total * keep + weights.sum(-1, keepdim=True)
         merged = merged * keep + values
         peak = new_peak
-    return (merged / total).transpose(0, 1)
+    output_HTGD: Tensor = merged / total
+    return output_HTGD.transpose(0, 1)
 
 
 AttentionInterface.register(IMPLEMENTATION, paged_attention)

@@ -87,7 +87,15 @@ def pack(items: SequenceOf[WorkItem], cache: KVCache, min_rows: int, device: tor
     row = 0
     for item in items:
         end = row + item.num_rows
-        _fill(item, cache.page_size, ids[row:end], positions[row:end], write_slots[row:end], lengths[row:end], slots[row:end])
+        _fill(
+            item,
+            cache.page_size,
+            ids[row:end],
+            positions[row:end],
+            write_slots[row:end],
+            lengths[row:end],
+            slots[row:end],
+        )
         if item.wants_logits:
             logit_rows += range(row + len(item.token_ids) - 1, end)
         row = end

@@ -65,7 +65,7 @@ def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) ->
     if not difference <= tolerance:
         raise ModelRefused(
             f"{target.model.config.model_type}: logits through the engine differ from transformers' own by "
-            f"{difference:.2g} of their spread (allowed: {tolerance}); its attention does something that the engine does not"
+            f"{difference:.2g} of their spread (allowed: {tolerance}); its attention does what the engine does not"
         )
     return difference
 
@@ -78,9 +78,11 @@ def _leaf_inputs(target: TargetModel, num_rows: int) -> Iterator[tuple[str, nn.M
         if next(module.children(), None) is None:
             handles.append(
                 module.register_forward_pre_hook(
-                    lambda module, args, kwargs, name=name: found.append((name, module, args[0].clone()))
-                    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-                    else None,
+                    lambda module, args, kwargs, name=name: (
+                        found.append((name, module, args[0].clone()))
+                        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+                        else None
+                    ),
                     with_kwargs=True,
                 )
             )
@@ -138,7 +140,7 @@ def _same_rows(module: nn.Module, rows_1TD: Tensor, expected_1TD: Tensor, paddin
 
 @torch.inference_mode()
 def check_step_invariance(target: TargetModel, min_rows: int, num_tokens: int = 80) -> None:
-    """One sequence as a single prefill, token by token and as a tree: bitwise equal logits and KV, or `NotInvariant`."""
+    """One sequence as a single prefill, token by token and as a tree: equal bits, or `NotInvariant`."""
     num_tokens = min(num_tokens, target.max_context)
     ids = _random_ids(target, num_tokens)
     whole = _Scratch(target, min_rows, num_tokens)
@@ -163,6 +165,3 @@ def check_step_invariance(target: TargetModel, min_rows: int, num_tokens: int = 
             "numerics 'invariant' is refused: the head's logits depend on how a sequence is computed on this device; "
             "use numerics 'fast'"
         )
-
-
-

@@ -119,7 +119,9 @@ class DraftLoop:
         if standing is None:
             return False
         if standing.length != base_length:
-            logger.warning("session %d stands at %d, not at %d: closed", verdict.session_id, standing.length, base_length)
+            logger.warning(
+                "session %d stands at %d, not at %d: closed", verdict.session_id, standing.length, base_length
+            )
             self._close([verdict.session_id])
             return False
         standing.length += len(verdict.token_ids)

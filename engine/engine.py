@@ -199,7 +199,9 @@ class Engine:
         """One packed pass over pending tokens and trees; logits of roots and nodes."""
         items = [
             WorkItem(
-                token_ids=item.sequence.token_ids[item.sequence.num_cached : item.sequence.num_cached + item.num_tokens],
+                token_ids=item.sequence.token_ids[
+                    item.sequence.num_cached : item.sequence.num_cached + item.num_tokens
+                ],
                 num_cached=item.sequence.num_cached,
                 pages=item.sequence.pages,
                 tree=item.tree,

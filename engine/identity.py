@@ -17,7 +17,8 @@ ENGINE_VERSION = 1
 _SAMPLES = (
     "Translate German to English: Wo ist der Bahnhof?\n",
     "Il fait tr\u00e8s beau aujourd'hui, n'est-ce pas\u00a0?",
-    "\u041f\u043e\u0433\u043e\u0434\u0430 \u0441\u0435\u0433\u043e\u0434\u043d\u044f \u0445\u043e\u0440\u043e\u0448\u0430\u044f.",
+    "\u041f\u043e\u0433\u043e\u0434\u0430 "
+    "\u0441\u0435\u0433\u043e\u0434\u043d\u044f \u0445\u043e\u0440\u043e\u0448\u0430\u044f.",
     "\u99c5\u306f\u3069\u3053\u3067\u3059\u304b\u3002",
     "\u8f66\u7ad9\u5728\u54ea\u91cc\uff1f",
     "  two  spaces\tand a tab\r\n",
@@ -61,7 +62,9 @@ def tokenizer_hash(tokenizer_json: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def numerics_id(target: str, tokenizer: str, dtype: torch.dtype, device: torch.device, mode: str, num_shards: int) -> str:
+def numerics_id(
+    target: str, tokenizer: str, dtype: torch.dtype, device: torch.device, mode: str, num_shards: int
+) -> str:
     """Identity of a text is promised within one of these."""
     if device.type == "cuda":
         architecture = torch.cuda.get_device_name(device)

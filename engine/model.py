@@ -43,8 +43,12 @@ def refuse_config(config: PreTrainedConfig) -> None:
         raise ModelRefused(f"{name}: multi-head latent attention (kv_lora_rank) is not supported")
     kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if kinds:
-        raise ModelRefused(f"{name}: layers of type {', '.join(sorted(kinds))} are not supported; only attention layers are")
-    states = [key for key in ("ssm_cfg", "state_size", "mamba_d_state", "linear_conv_kernel_dim") if hasattr(config, key)]
+        raise ModelRefused(
+            f"{name}: layers of type {', '.join(sorted(kinds))} are not supported; only attention layers are"
+        )
+    states = [
+        key for key in ("ssm_cfg", "state_size", "mamba_d_state", "linear_conv_kernel_dim") if hasattr(config, key)
+    ]
     if states:
         raise ModelRefused(f"{name}: recurrent or linear-attention layers ({states[0]}) are not supported")
 
@@ -64,7 +68,7 @@ class TargetModel:
     @torch.inference_mode()
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits [R, V] of the batch's logit rows, in the model's dtype; writes the KV of all rows."""
-        logits_1RV = self.model(
+        logits_1RV: Tensor = self.model(
             input_ids=batch.ids_T[None],
             position_ids=batch.positions_T[None],
             use_cache=False,
@@ -79,8 +83,8 @@ class TargetModel:
         self.model.set_attn_implementation("eager")
         try:
             ids = torch.tensor([token_ids], device=self.device)
-            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits[0]
-            return logits
+            logits_TV: Tensor = self.model(input_ids=ids, use_cache=False).logits[0]
+            return logits_TV
         finally:
             self.model.set_attn_implementation(IMPLEMENTATION)
 
@@ -106,7 +110,8 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
         trust_remote_code=False,
         use_safetensors=True,
     )
-    model = model.to(device).eval()
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
+    model.eval()
     return TargetModel(
         model=model,
         device=device,
@@ -133,4 +138,3 @@ def _kv_layers(model: nn.Module, config: PreTrainedConfig, device: torch.device)
             "transformers lets us replace; the others are not supported"
         )
     return tuple(recorder.layers[layer] for layer in range(config.num_hidden_layers))
-

@@ -67,5 +67,6 @@ class PagePool:
         assert counts == self._references, "page reference counts differ from what sessions hold"
         free = set(self._free)
         assert len(free) == len(self._free), "a page is free twice"
-        for page in range(1, self.num_pages):
-            assert (counts[page] == 0) == (page in free), f"page {page} is {counts[page]} times owned and free: {page in free}"
+        for number, num_owners in enumerate(counts[1:], start=1):
+            is_free = number in free
+            assert is_free == (num_owners == 0), f"page {number} has {num_owners} owners and is free: {is_free}"

@@ -1,6 +1,6 @@
 """Train the demo family's target: a small Llama that translates five languages into English.
 
-    python -m training.target --corpus CORPUS --tokenizer models/target --work runs/target --minutes 120
+python -m training.target --corpus CORPUS --tokenizer models/target --work runs/target --minutes 120
 """
 
 from __future__ import annotations

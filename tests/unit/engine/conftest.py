@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ class KnowingDrafter:
     placement = Placement.TIER
     law = DraftLaw.NONE
 
-    def __init__(self, answers: dict[int, Sequence[int]], share_right: float) -> None:
+    def __init__(self, answers: Mapping[int, Sequence[int]], share_right: float) -> None:
         self._answers = answers
         self._share_right = share_right
         self._rng = random.Random(3)

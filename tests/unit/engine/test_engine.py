@@ -22,7 +22,12 @@ def _plain_answers(engine: Engine, requests: list[OpenRequest]) -> dict[int, lis
     answers = {}
     for request in requests:
         alone = OpenRequest(
-            request.session_id, request.token_ids, request.prompt_length, request.sampling, request.max_tokens, local=PLAIN
+            request.session_id,
+            request.token_ids,
+            request.prompt_length,
+            request.sampling,
+            request.max_tokens,
+            local=PLAIN,
         )
         answers[request.session_id] = generate(engine, [alone])[request.session_id].token_ids
     return answers
@@ -126,7 +131,9 @@ def test_a_block_for_another_sequence_is_dropped_and_counted(make_engine: MakeEn
 def test_a_sequence_pauses_without_credit(make_engine: MakeEngine) -> None:
     engine = make_engine()
     (request,) = make_requests(1, max_tokens=20)
-    limited = OpenRequest(1, request.token_ids, len(request.token_ids), request.sampling, 20, local=PLAIN, credit_tokens=3)
+    limited = OpenRequest(
+        1, request.token_ids, len(request.token_ids), request.sampling, 20, local=PLAIN, credit_tokens=3
+    )
     engine.open(limited)
 
     committed = 0

@@ -21,7 +21,12 @@ WAIT_S = 60.0
 
 def test_the_engine_thread_decodes_what_is_submitted(make_engine: MakeEngine) -> None:
     arrived: queue.Queue[StepOutcome] = queue.Queue()
-    loop = EngineLoop(make_engine(), lambda outcomes: [arrived.put(outcome) for outcome in outcomes] and None)
+
+    def hand_over(outcomes: Sequence[StepOutcome]) -> None:
+        for outcome in outcomes:
+            arrived.put(outcome)
+
+    loop = EngineLoop(make_engine(), hand_over)
     (request,) = make_requests(1, max_tokens=5, local=LocalDrafting())
     loop.start()
     try:

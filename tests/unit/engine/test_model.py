@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import DeepseekV3Config, LlavaConfig, MambaConfig, Qwen3NextConfig, T5Config
+from transformers import DeepseekV3Config, LlavaConfig, MambaConfig, PreTrainedConfig, Qwen3NextConfig, T5Config
 
 from engine.checks import check_agreement
 from engine.model import ModelRefused, load_target, refuse_config
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
         (LlavaConfig(), "llava: models with an image or audio encoder"),
     ],
 )
-def test_other_architectures_are_refused_by_name(config: object, words: str) -> None:
+def test_other_architectures_are_refused_by_name(config: PreTrainedConfig, words: str) -> None:
     with pytest.raises(ModelRefused, match=words):
         refuse_config(config)
 
@@ -35,12 +35,12 @@ def test_a_directory_without_safetensors_is_refused(tmp_path: Path) -> None:
     write_tiny_target(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
 
-    with pytest.raises(ModelRefused, match="no \\*.safetensors"):
+    with pytest.raises(ModelRefused, match=r"no \*\.safetensors"):
         load_target(tmp_path, None, CPU)
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelRefused, match="no config.json"):
+    with pytest.raises(ModelRefused, match=r"no config\.json"):
         load_target(tmp_path, None, CPU)
 
 

@@ -24,7 +24,13 @@ def _scheduler(num_pages: int = 100, max_rows: int = 64) -> Scheduler:
 def _add(scheduler: Scheduler, number: int, length: int = 5, tenant: str = "", local: bool = False) -> Sequence:
     """A sequence between rounds: all but its last token are in the pool."""
     request = OpenRequest(
-        number, tuple(range(length)), length, SamplingParams(), 500, tenant=tenant, local=LocalDrafting() if local else None
+        number,
+        tuple(range(length)),
+        length,
+        SamplingParams(),
+        500,
+        tenant=tenant,
+        local=LocalDrafting() if local else None,
     )
     sequence = Sequence.open(request, number, now_s=0.0)
     sequence.append([7])
@@ -133,7 +139,9 @@ def test_a_preempted_sequence_comes_back_before_younger_ones() -> None:
     scheduler = _scheduler(num_pages=5)
     older = _add(scheduler, 1, local=True)
     scheduler.preempt(older)
-    scheduler.sequences[2] = Sequence.open(OpenRequest(2, (1, 2), 2, SamplingParams(), 5, local=LocalDrafting()), 2, 0.0)
+    scheduler.sequences[2] = Sequence.open(
+        OpenRequest(2, (1, 2), 2, SamplingParams(), 5, local=LocalDrafting()), 2, 0.0
+    )
 
     scheduler.plan(1.0)
 

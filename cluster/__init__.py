@@ -1,0 +1,1 @@
+"""The control plane: config, sessions, language, text, tenants, routing. Knows no torch, no Ray, no transformers."""

@@ -1,0 +1,119 @@
+"""The answer so far: tokens, text, figures. Verdicts go in, chunks come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cluster.events import Chunk, Figures, Finished, TokenSource
+from cluster.messages import FinishReason, Verdict
+from cluster.request import Request
+from cluster.streaming import Detokenizer, StopStrings
+from cluster.text import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Tokens of a verdict that belong to the answer, and their text."""
+
+    num_tokens: int
+    text: str
+    stopped: bool
+
+
+class Answer:
+    """State of one answer, rebuilt from the resumed tokens if there are any.
+
+    What is told of the text is a function of the tokens alone, however they were grouped; so a resumed answer continues
+    where the first router stopped.
+    """
+
+    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+        self._request = request
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopStrings(request.stop)
+        self.token_ids: list[int] = []
+        self.next_round = 0
+        self.finish_reason: FinishReason | None = None
+        self.figures = Figures()
+        self._num_resumed = 0
+        if request.resume is not None:
+            self._resume(request.resume.token_ids)
+            self.next_round = request.resume.next_round
+
+    @property
+    def length(self) -> int:
+        """Of the whole sequence: prompt and committed tokens."""
+        return len(self._request.prompt_ids) + len(self.token_ids)
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        return (*self._request.prompt_ids, *self.token_ids)
+
+    def take(self, verdict: Verdict, *, is_prefill: bool) -> Chunk | None:
+        """Append a verdict that begins where the answer ends. None when there is nothing to tell."""
+        assert verdict.base_length == self.length, (verdict.base_length, self.length)
+        first = len(self.token_ids)
+        told = self._append(verdict.token_ids)
+        self.next_round = verdict.round
+        self._count(verdict, is_prefill=is_prefill)
+        text = told.text
+        if told.stopped:
+            self.finish_reason = FinishReason.STOP
+        elif verdict.finish_reason is not None or len(self.token_ids) >= self._request.max_tokens:
+            self.finish_reason = verdict.finish_reason or FinishReason.LENGTH
+            text += self._rest()
+        if not told.num_tokens and not text:
+            return None
+        num_drafted = min(verdict.num_accepted, told.num_tokens)
+        sources = (TokenSource.DRAFTER,) * num_drafted + (TokenSource.TARGET,) * (told.num_tokens - num_drafted)
+        return Chunk(first, tuple(self.token_ids[first:]), text, sources, self.next_round)
+
+    def cut(self, reason: FinishReason) -> Chunk | None:
+        """End the answer here; tells text that was withheld."""
+        self.finish_reason = reason
+        text = self._rest()
+        return Chunk(len(self.token_ids), (), text, (), self.next_round) if text else None
+
+    def count_failover(self) -> None:
+        self.figures = replace(self.figures, failovers=self.figures.failovers + 1)
+
+    def finished(self) -> Finished:
+        """The last event; the answer must have ended."""
+        assert self.finish_reason is not None
+        num_prompt = len(self._request.prompt_ids)
+        return Finished(self.finish_reason, num_prompt, len(self.token_ids) - self._num_resumed, self.figures)
+
+    def _resume(self, token_ids: tuple[int, ...]) -> None:
+        told = self._append(token_ids)
+        self._num_resumed = told.num_tokens
+        if told.stopped:
+            self.finish_reason = FinishReason.STOP
+        elif len(self.token_ids) >= self._request.max_tokens:
+            self.finish_reason = FinishReason.LENGTH
+
+    def _append(self, token_ids: tuple[int, ...]) -> _Told:
+        """Take tokens one by one up to the first that completes a stop string or the answer's length."""
+        pieces: list[str] = []
+        room = self._request.max_tokens - len(self.token_ids)
+        for taken, token_id in enumerate(token_ids[:room], start=1):
+            self.token_ids.append(token_id)
+            matched = self._stops.push(self._detokenizer.push(token_id))
+            pieces.append(matched.text)
+            if matched.stopped:
+                return _Told(taken, "".join(pieces), stopped=True)
+        return _Told(len(token_ids[:room]), "".join(pieces), stopped=False)
+
+    def _rest(self) -> str:
+        """Text that was held back in case it went on."""
+        return self._stops.push(self._detokenizer.flush()).text + self._stops.flush()
+
+    def _count(self, verdict: Verdict, *, is_prefill: bool) -> None:
+        if is_prefill:
+            return
+        self.figures = replace(
+            self.figures,
+            rounds=self.figures.rounds + 1,
+            drafted=self.figures.drafted + verdict.num_drafted,
+            accepted=self.figures.accepted + verdict.num_accepted,
+            late_drafts=self.figures.late_drafts + verdict.late_draft,
+        )

@@ -1,0 +1,286 @@
+"""The one configuration schema: strict, frozen, unknown keys refused; defaults live here and nowhere else.
+
+Layers: the YAML file, then `--set a.b=c`. A relative path in the file starts at the file's own directory, one given
+with `--set` at the working directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from cluster.errors import ConfigError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+Fraction = Annotated[float, Field(ge=0, le=1_000)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1 << 31)]
+# YAML has no paths and, strict as the schema is, takes no list for a tuple.
+FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+
+DEFAULT_TENANT = "default"
+RESERVED_DRAFTERS = frozenset({"auto", "off"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ClusterConfig(_Section):
+    """The application as callers see it."""
+
+    name: Name = "polydraft"
+    """Of the Serve application and the Ray namespace."""
+    host: str = "127.0.0.1"
+    """Address that the front and the replicas' own servers bind."""
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
+    """0: any free one, told in the `ready` line."""
+    front: Literal["grpc", "serve"] = "grpc"
+    """`grpc`: the routers' own server; `serve`: Ray Serve's gRPC proxy."""
+    routers: Count = 1
+    router_num_cpus: Fraction = 0.2
+    default_speculation: Literal["auto", "off"] = "auto"
+
+
+class TargetConfig(_Section):
+    """The model whose text is served, and the engine's limits."""
+
+    model: FilePath
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    numerics: Literal["invariant", "fast"] = "invariant"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    verifier: Literal["coupled"] = "coupled"
+    """Argmax of the target's perturbed scores; at temperature 0 plain argmax."""
+    replicas: Count = 1
+    shards: Count = 1
+    num_cpus: Fraction = 1.0
+    num_gpus: Fraction = 0.0
+    num_threads: Count = 1
+    max_context: Count | None = None
+    """Positions of one sequence; absent: what the model was built for."""
+    num_pages: Count = 512
+    page_size: Count = 16
+    max_sessions: Count = 64
+    token_budget: Count = 256
+    """Rows of one step: prefill chunks, single tokens and draft nodes together."""
+    prefill_chunk: Count = 64
+    draft_deadline_s: Seconds = 0.05
+    """How long a round waits for a block before it runs undrafted."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shards != 1:
+            raise ValueError(f"shards: {self.shards} is not supported yet; use 1")
+        if self.prefill_chunk > self.token_budget:
+            raise ValueError(f"prefill_chunk: {self.prefill_chunk} exceeds token_budget {self.token_budget}; lower it")
+        return self
+
+
+class Placement(Enum):
+    """Where a drafter runs."""
+
+    TIER = "tier"
+    TARGET = "target"
+
+
+class DrafterConfig(_Section):
+    """One drafter: a deployment of its own, or a method inside the target's step."""
+
+    method: Literal["lm", "ngram"]
+    model: FilePath | None = None
+    languages: Languages = ()
+    """Input languages that requests with speculation `auto` take it for."""
+    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 4
+    replicas: Count = 1
+    num_cpus: Fraction = 0.1
+    num_gpus: Fraction = 0.0
+    num_threads: Count = 1
+
+    @property
+    def placement(self) -> Placement:
+        return Placement.TARGET if self.method == "ngram" else Placement.TIER
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "lm" and self.model is None:
+            raise ValueError("model: missing; method 'lm' needs the directory of a drafter model")
+        if self.method == "ngram" and self.model is not None:
+            raise ValueError("model: method 'ngram' has none; remove the key")
+        return self
+
+
+class TenantConfig(_Section):
+    """What one tenant may do."""
+
+    default_language: LanguageTag | None = None
+    """When a request has no tag and none is detected."""
+    languages: Languages | None = None
+    """Absent: all."""
+    drafters: Names | None = None
+    """Absent: all."""
+    max_concurrent: Count = 64
+    """Streams at one router."""
+    key_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the key that its calls must carry; absent: none."""
+
+
+class LimitsConfig(_Section):
+    """Bounds on requests, and how long the router waits for whom."""
+
+    max_prompt_bytes: Count = 262_144
+    default_max_tokens: Count = 256
+    max_tokens: Count = 4_096
+    max_stop_strings: Count = 16
+    max_concurrent_streams: Count = 256
+    slow_reader_s: Seconds = 30.0
+    """A stream whose client takes nothing for so long is cancelled."""
+    credit_tokens: Annotated[int, Field(ge=8)] = 64
+    """Tokens that the target may be ahead of the client."""
+    heartbeat_s: Seconds = 1.0
+    lease_s: Seconds = 5.0
+    """Silence after which a peer is taken for dead."""
+    failover_wait_s: Seconds = 60.0
+    """How long a request waits for a target replica."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError(f"lease_s: {self.lease_s} is less than two heartbeats of {self.heartbeat_s}; raise it")
+        return self
+
+
+class RayConfig(_Section):
+    """The Ray under the cluster."""
+
+    address: str | None = None
+    """Of a running Ray; absent: `serve` starts one of its own and ends it."""
+    dashboard: bool = False
+    object_store_memory_mb: Annotated[int, Field(ge=80)] = 100
+    num_cpus: Count | None = None
+    """Absent: as many as the machine has."""
+
+
+class Config(_Section):
+    """Everything that `polydraft serve` needs to know."""
+
+    cluster: ClusterConfig = ClusterConfig()
+    target: TargetConfig
+    drafters: dict[Name, DrafterConfig] = Field(default_factory=dict)
+    languages: Languages = ()
+    """Languages that are served without a drafter of their own."""
+    tenants: dict[Name, TenantConfig] = Field(default_factory=dict)
+    limits: LimitsConfig = LimitsConfig()
+    ray: RayConfig = RayConfig()
+
+    @property
+    def drafter_of_language(self) -> dict[str, str]:
+        return {tag: name for name, drafter in self.drafters.items() for tag in drafter.languages}
+
+    @property
+    def known_languages(self) -> tuple[str, ...]:
+        """Sorted; what a request may name and detection chooses from."""
+        return tuple(sorted({*self.drafter_of_language, *self.languages}))
+
+    @property
+    def all_tenants(self) -> dict[str, TenantConfig]:
+        return {DEFAULT_TENANT: TenantConfig(), **self.tenants}
+
+    @property
+    def tier_drafters(self) -> dict[str, DrafterConfig]:
+        """Those with a deployment of their own."""
+        return {name: d for name, d in self.drafters.items() if d.placement is Placement.TIER}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        owner: dict[str, str] = {}
+        for name, drafter in self.drafters.items():
+            if name in RESERVED_DRAFTERS:
+                raise ValueError(f"drafters.{name}: the name has a meaning in requests; choose another")
+            for tag in drafter.languages:
+                if tag in owner:
+                    raise ValueError(f"drafters.{name}: language '{tag}' belongs to '{owner[tag]}'; name it once")
+                owner[tag] = name
+        known = set(self.known_languages)
+        for name, tenant in self.tenants.items():
+            wanted = {*(tenant.languages or ()), *([tenant.default_language] if tenant.default_language else [])}
+            if unknown := sorted(wanted - known):
+                raise ValueError(f"tenants.{name}: no drafter or `languages` entry knows {unknown}; add one")
+            if missing := sorted(set(tenant.drafters or ()) - set(self.drafters)):
+                raise ValueError(
+                    f"tenants.{name}: drafters {missing} are not configured; configured: {[*self.drafters]}"
+                )
+        return self
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in `path` with `a.b=c` overrides applied; ConfigError says where it is wrong."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; give the path of a configuration such as configs/local.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); give a UTF-8 text file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {type(document).__name__} at the top; expected sections such as `target:`")
+    _resolve_models(document, path.parent.resolve())
+    for override in overrides:
+        _apply(document, override)
+    _resolve_models(document, Path.cwd())
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_describe(dict(item)) for item in error.errors())) from None
+
+
+def _resolve_models(document: dict[str, Any], base: Path) -> None:
+    """Make `model:` paths absolute in place; malformed sections are left for the schema to refuse."""
+    drafters = document.get("drafters")
+    sections = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
+    for section in sections:
+        if isinstance(section, dict) and isinstance(section.get("model"), str):
+            section["model"] = str((base / section["model"]).resolve())
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    steps = key.split(".")
+    if not separator or not all(steps):
+        raise ConfigError(f"--set {override}: expected section.key=value, such as target.replicas=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: '{text}' is not a YAML value; quote it") from None
+    section = document
+    for step in steps[:-1]:
+        inner = section.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: '{step}' is not a section; see `polydraft config show`")
+        section = inner
+    section[steps[-1]] = value
+
+
+def _describe(item: dict[str, Any]) -> str:
+    """One pydantic complaint as: where, what was found, what to do."""
+    where = ".".join(str(step) for step in item["loc"])
+    prefix = f"{where}: " if where else ""
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{prefix}unknown key; check its spelling"
+        case "missing":
+            return f"{prefix}missing; add the key"
+        case "value_error":
+            return prefix + str(item["ctx"]["error"])
+        case _:
+            return f"{prefix}found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"

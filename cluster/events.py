@@ -1,0 +1,67 @@
+"""What one answer tells its caller: Started, Chunks, Finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cluster.messages import FinishReason
+
+
+class TokenSource(Enum):
+    """Who proposed a token. The target decides all of them."""
+
+    TARGET = "target"
+    DRAFTER = "drafter"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First: what the answer depends on."""
+
+    request_id: str
+    effective_seed: int
+    target_id: str
+    numerics_id: str
+    language: str
+    drafter: str
+    """ "off" when none was chosen."""
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Committed tokens, and the text that is complete with them."""
+
+    first_token_index: int
+    token_ids: tuple[int, ...]
+    text: str
+    sources: tuple[TokenSource, ...]
+    """One a token."""
+    next_round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What speculation did for one answer."""
+
+    rounds: int = 0
+    """Verdicts, the prefill's own token of each opening not counted."""
+    drafted: int = 0
+    accepted: int = 0
+    late_drafts: int = 0
+    failovers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last: why the answer ended, and its figures."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    """Tokens sent by this call: a resumed answer's own beginning is not counted."""
+    figures: Figures
+
+
+Event = Started | Chunk | Finished

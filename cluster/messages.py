@@ -1,0 +1,155 @@
+"""What travels between the tiers, as plain types: the session loop sees these, never protobuf.
+
+One type a message of `protos/v1/internal.proto`, with its field names; `deployments/convert.py` maps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cluster.errors import PolydraftError
+
+
+class FinishReason(Enum):
+    """Why an answer ended; values are the names on the wire."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    STOP = "stop"
+    TIME_BUDGET = "time_budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The sampling rule of a request, checked."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who a peer is. A router compares what it was told before with what it finds."""
+
+    peer_id: str
+    target_id: str = ""
+    tokenizer_hash: str = ""
+    numerics_id: str = ""
+    vocab_size: int = 0
+    max_context: int = 0
+    eos_ids: tuple[int, ...] = ()
+    protocol: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDraft:
+    """Drafting inside the target: `method` is the name of a target-placed drafter, "" is plain decoding."""
+
+    method: str = ""
+    max_nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a session at a peer, or begin it again after a loss."""
+
+    token_ids: tuple[int, ...]
+    prompt_length: int
+    sampling: Sampling
+    seed: int
+    round: int
+    max_tokens: int
+    tenant: str
+    max_draft_tokens: int = 0
+    local: LocalDraft | None = None
+    credit_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Draft tokens for a sequence of `base_length` tokens; `tree` is a serialised TokenTree that routers do not open.
+
+    With `local` the target drafts by itself from now on, whatever base it stands at. A block without `local`, even an
+    empty or stale one, makes it wait for blocks again.
+    """
+
+    base_length: int
+    base_hash: int
+    tree: bytes = b""
+    local: LocalDraft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one round committed, or why the session failed."""
+
+    base_length: int
+    token_ids: tuple[int, ...]
+    num_accepted: int
+    num_drafted: int
+    length: int
+    hash: int
+    round: int
+    finish_reason: FinishReason | None = None
+    late_draft: bool = False
+    error: PolydraftError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Send again what came after this length."""
+
+    have_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """So many more tokens may be committed."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Tokens that the target committed, for the drafter; asks for the next block."""
+
+    base_length: int
+    token_ids: tuple[int, ...]
+    num_accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life, and how busy a replica is."""
+
+    num_sessions: int = 0
+    free_pages: int = 0
+    queue_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """A replica that is about to leave: open nothing new there, move within the deadline."""
+
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over."""
+
+    error: PolydraftError | None = None
+
+
+Body = Hello | Open | Block | Verdict | Resync | Credit | Heartbeat | GoAway | Close | Observe
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message on a stream between a router and a peer; session 0 is the stream itself."""
+
+    session: int
+    epoch: int
+    body: Body

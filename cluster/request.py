@@ -1,0 +1,194 @@
+"""A request as it arrives, and the checks that make it one that can be served. Every refusal names the field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cluster.config import LimitsConfig
+from cluster.errors import ContextTooLong, InvalidRequest, NotImplementedYet
+from cluster.messages import Sampling
+from cluster.text import ChatTurn, Tokenizer
+
+MAX_STOP_BYTES = 1_024
+MAX_DRAFT_TOKENS = 64
+_MAX_UINT64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RawResume:
+    """What a client holds of an interrupted answer."""
+
+    token_ids: tuple[int, ...] = ()
+    effective_seed: int = 0
+    numerics_id: str = ""
+    next_round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RawTurn:
+    """One chat message, undecoded."""
+
+    role: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """`GenerateRequest` of the public contract, unchecked. None: absent."""
+
+    prompt: bytes | None = None
+    chat: tuple[RawTurn, ...] | None = None
+    language: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int = 0
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[bytes, ...] = ()
+    time_budget_s: float = 0.0
+    speculation: str = ""
+    max_draft_tokens: int | None = None
+    resume: RawResume | None = None
+    not_built: tuple[str, ...] = ()
+    """Names of declared fields that are set although nothing serves them yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Tokens that the answer begins with, and what it must go on with."""
+
+    token_ids: tuple[int, ...]
+    numerics_id: str
+    next_round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that can be served: everything that the session loop needs of it."""
+
+    request_id: str
+    tenant: str
+    language: str
+    """Of the input; "und" if unknown."""
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    max_tokens: int
+    """Length of the whole answer, capped by the context."""
+    stop: tuple[str, ...]
+    time_budget_s: float
+    """0: none."""
+    drafter: str | None
+    drafts_locally: bool
+    """Whether the drafter runs inside the target."""
+    max_draft_tokens: int
+    resume: Resume | None = None
+
+
+def check_fields(raw: RawRequest, limits: LimitsConfig) -> None:
+    """Refuse values that no request may have. Needs neither model nor tokenizer."""
+    if raw.not_built:
+        raise NotImplementedYet(f"{', '.join(raw.not_built)}: declared but not built yet; leave it unset")
+    if raw.max_tokens is not None and not 1 <= raw.max_tokens <= limits.max_tokens:
+        raise InvalidRequest(f"max_tokens: found {raw.max_tokens}; give 1 to {limits.max_tokens}")
+    if raw.temperature is not None and not (math.isfinite(raw.temperature) and raw.temperature >= 0):
+        raise InvalidRequest(f"sampling.temperature: found {raw.temperature}; give a finite number of at least 0")
+    if raw.top_p is not None and not 0 < raw.top_p <= 1:
+        raise InvalidRequest(f"sampling.top_p: found {raw.top_p}; give a number above 0 and up to 1")
+    if not (math.isfinite(raw.time_budget_s) and raw.time_budget_s >= 0):
+        raise InvalidRequest(f"time_budget_s: found {raw.time_budget_s}; give seconds, 0 for no limit")
+    if raw.max_draft_tokens is not None and not 1 <= raw.max_draft_tokens <= MAX_DRAFT_TOKENS:
+        raise InvalidRequest(
+            f"max_draft_tokens: found {raw.max_draft_tokens}; give 1 to {MAX_DRAFT_TOKENS}, or speculation 'off'"
+        )
+    if len(raw.stop) > limits.max_stop_strings:
+        raise InvalidRequest(f"stop: found {len(raw.stop)} strings; give at most {limits.max_stop_strings}")
+
+
+def sampling_of(raw: RawRequest) -> Sampling:
+    """The sampling rule with its defaults."""
+    return Sampling(
+        temperature=0.0 if raw.temperature is None else raw.temperature,
+        top_k=raw.top_k,
+        top_p=1.0 if raw.top_p is None else raw.top_p,
+    )
+
+
+def stop_strings(raw: RawRequest) -> tuple[str, ...]:
+    """Decoded stop strings."""
+    for stop in raw.stop:
+        if not 1 <= len(stop) <= MAX_STOP_BYTES:
+            raise InvalidRequest(f"stop: a string of {len(stop)} bytes; give 1 to {MAX_STOP_BYTES} bytes")
+    return tuple(_decode("stop", stop) for stop in raw.stop)
+
+
+def content_of(raw: RawRequest, limits: LimitsConfig) -> str | list[ChatTurn]:
+    """The prompt, or the chat's messages, decoded and of bearable size."""
+    contents = [turn.content for turn in raw.chat] if raw.chat is not None else [raw.prompt or b""]
+    size = sum(map(len, contents))
+    field = "prompt" if raw.chat is None else "chat"
+    if size > limits.max_prompt_bytes:
+        raise InvalidRequest(f"{field}: {size} bytes; at most {limits.max_prompt_bytes} are served")
+    if size == 0:
+        raise InvalidRequest(f"{field}: empty; send some text")
+    if raw.chat is None:
+        return _decode("prompt", contents[0])
+    for turn in raw.chat:
+        if not turn.role:
+            raise InvalidRequest("chat.role: empty; give a role such as 'user'")
+    return [ChatTurn(turn.role, _decode("chat.content", turn.content)) for turn in raw.chat]
+
+
+def plain_text(content: str | list[ChatTurn]) -> str:
+    """What language detection looks at."""
+    return content if isinstance(content, str) else "\n".join(turn.content for turn in content)
+
+
+def encode(content: str | list[ChatTurn], tokenizer: Tokenizer, max_context: int) -> tuple[int, ...]:
+    """Prompt ids; ContextTooLong when no token of an answer fits after them."""
+    ids = tokenizer.encode_prompt(content) if isinstance(content, str) else tokenizer.encode_chat(content)
+    if not ids:
+        raise InvalidRequest("prompt: no tokens; send some text")
+    if len(ids) >= max_context:
+        raise ContextTooLong(f"prompt: {len(ids)} tokens; the context holds {max_context}, answer included; shorten it")
+    return tuple(ids)
+
+
+def answer_length(raw: RawRequest, limits: LimitsConfig, num_prompt_tokens: int, max_context: int) -> int:
+    """Tokens that the answer may have: what was asked for, as far as the context reaches."""
+    wanted = min(limits.default_max_tokens, limits.max_tokens) if raw.max_tokens is None else raw.max_tokens
+    return min(wanted, max_context - num_prompt_tokens)
+
+
+def check_resume(raw: RawRequest, max_tokens: int, vocab_size: int) -> Resume | None:
+    """The resumed beginning of the answer, or None."""
+    resume = raw.resume
+    if resume is None:
+        return None
+    if not resume.numerics_id:
+        raise InvalidRequest("resume.numerics_id: missing; repeat what the first Started told")
+    # Seeds drawn here are never 0, so 0 is only believed when the request itself asked for it.
+    if resume.effective_seed == 0 and raw.seed != 0:
+        raise InvalidRequest("resume.effective_seed: missing; repeat what the first Started told")
+    if raw.seed is not None and raw.seed != resume.effective_seed:
+        raise InvalidRequest(f"resume.effective_seed: {resume.effective_seed} differs from seed {raw.seed}; send one")
+    if len(resume.token_ids) > max_tokens:
+        raise InvalidRequest(f"resume.token_ids: {len(resume.token_ids)} tokens exceed the answer's {max_tokens}")
+    if outside := [token for token in resume.token_ids if not 0 <= token < vocab_size]:
+        raise InvalidRequest(f"resume.token_ids: {outside[0]} is outside the vocabulary of {vocab_size}")
+    return Resume(resume.token_ids, resume.numerics_id, resume.next_round)
+
+
+def seed_of(raw: RawRequest, drawn: int) -> int:
+    """The answer's seed: resumed, asked for, or `drawn` (which is not 0)."""
+    if raw.resume is not None:
+        return raw.resume.effective_seed
+    return (drawn & _MAX_UINT64 or 1) if raw.seed is None else raw.seed
+
+
+def _decode(field: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{field}: not valid UTF-8 at byte {error.start}; send UTF-8") from None

@@ -1,0 +1,95 @@
+"""Which language a request is in, which drafter serves it, and which target replica takes its session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.config import Config, Placement
+from cluster.errors import UnknownDrafter, UnsupportedLanguage
+from cluster.request import RawRequest
+from cluster.tenants import Tenant
+
+UNKNOWN_LANGUAGE = "und"
+AUTO, OFF = "auto", "off"
+_TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterChoice:
+    """A drafter, or none."""
+
+    name: str | None = None
+    is_local: bool = False
+    """Whether it runs inside the target."""
+    max_draft_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLoad:
+    """How busy a target replica is, as its last heartbeat told, and what was sent there since."""
+
+    replica_id: str
+    numerics_id: str
+    free_pages: int
+    queue_length: int
+    num_sessions: int
+    num_opened_since: int = 0
+
+
+def choose_language(raw: RawRequest, tenant: Tenant, config: Config, detect: Callable[[], str | None]) -> str:
+    """The request's own tag, else what `detect` finds, else the tenant's default, else "und"."""
+    allowed = config.known_languages if tenant.config.languages is None else tenant.config.languages
+    if raw.language:
+        if not _TAG.fullmatch(raw.language):
+            raise UnsupportedLanguage(
+                f"language: {raw.language[:40]!r} is not a language tag; served: {_listed(allowed)}"
+            )
+        tag = re.split("[-_]", raw.language, maxsplit=1)[0].lower()
+        if tag not in allowed:
+            raise UnsupportedLanguage(f"language: '{raw.language[:40]}' is not served; served: {_listed(allowed)}")
+        return tag
+    detected = detect()
+    if detected is not None and detected in allowed:
+        return detected
+    return tenant.config.default_language or UNKNOWN_LANGUAGE
+
+
+def choose_drafter(raw: RawRequest, language: str, tenant: Tenant, config: Config) -> DrafterChoice:
+    """The drafter that the request names, or for "auto" the one of its language."""
+    allowed = [*config.drafters] if tenant.config.drafters is None else [*tenant.config.drafters]
+    wanted = raw.speculation or config.cluster.default_speculation
+    if wanted == OFF:
+        return DrafterChoice()
+    if wanted == AUTO:
+        name = config.drafter_of_language.get(language)
+        if name is None or name not in allowed:
+            return DrafterChoice()
+    elif wanted in allowed:
+        name = wanted
+    else:
+        raise UnknownDrafter(f"speculation: found {wanted[:40]!r}; give 'auto', 'off' or one of {_listed(allowed)}")
+    drafter = config.drafters[name]
+    longest = min(drafter.max_draft_tokens, raw.max_draft_tokens or drafter.max_draft_tokens)
+    return DrafterChoice(name, drafter.placement is Placement.TARGET, longest)
+
+
+def choose_target(candidates: Sequence[TargetLoad], pages_needed: int) -> TargetLoad | None:
+    """The replica with the most room once what waits there, and what was just sent there, is served.
+
+    Free pages alone would send a burst to one replica, since they are told once a second: every waiting or newly sent
+    session is counted as if it needed as many pages as this one.
+    """
+    if not candidates:
+        return None
+
+    def room(load: TargetLoad) -> tuple[int, int, str]:
+        waiting = load.queue_length + load.num_opened_since
+        return load.free_pages - pages_needed * waiting, -(load.num_sessions + load.num_opened_since), load.replica_id
+
+    return max(candidates, key=room)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,120 @@
+"""A request from its arrival to its last event: tenant, admission, checks, language, drafter, session."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from cluster import request as checks
+from cluster.admission import Admission
+from cluster.config import Config
+from cluster.errors import TargetChanged
+from cluster.events import Event
+from cluster.model_files import TargetFacts
+from cluster.peers import Fleet
+from cluster.request import RawRequest, Request
+from cluster.routing import choose_drafter, choose_language
+from cluster.session import Session, SessionSettings
+from cluster.tenants import Tenant, authenticate
+from cluster.text import ChatTurn, Tokenizer
+
+_LARGE_CONTENT = 16_384
+"""Characters from which encoding leaves the event loop's thread, so that heartbeats go on."""
+
+
+class Detected(Protocol):
+    @property
+    def language(self) -> str: ...
+
+
+class Detector(Protocol):
+    """Finds the language of a text, or None."""
+
+    def detect(self, text: str) -> Detected | None: ...
+
+
+class GenerationService:
+    """Answers requests; the fronts of `deployments/` only translate."""
+
+    def __init__(
+        self,
+        config: Config,
+        facts: TargetFacts,
+        tokenizer: Tokenizer,
+        detector: Detector,
+        fleet: Fleet,
+        now: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._facts = facts
+        self._tokenizer = tokenizer
+        self._detector = detector
+        self._fleet = fleet
+        self._now = now
+        self._numbers = itertools.count(1)
+        self._settings = SessionSettings(
+            credit_tokens=config.limits.credit_tokens,
+            failover_wait_s=config.limits.failover_wait_s,
+            page_size=config.target.page_size,
+        )
+        self.admission = Admission(config.limits.max_concurrent_streams)
+
+    async def answer(
+        self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = ""
+    ) -> AsyncGenerator[Event, None]:
+        """The events of one answer; raises PolydraftError."""
+        tenant = authenticate(self._config.all_tenants, tenant_name, key)
+        with self.admission.admitted(tenant):
+            request = await self._prepare(raw, tenant, request_id)
+            session = Session(next(self._numbers), request, self._fleet, self._tokenizer, self._settings, self._now)
+            async with aclosing(session.events()) as events:
+                async for event in events:
+                    yield event
+
+    async def _prepare(self, raw: RawRequest, tenant: Tenant, request_id: str) -> Request:
+        limits = self._config.limits
+        checks.check_fields(raw, limits)
+        stop = checks.stop_strings(raw)
+        content = checks.content_of(raw, limits)
+        text = checks.plain_text(content)
+        language = choose_language(raw, tenant, self._config, lambda: self._detect(text))
+        choice = choose_drafter(raw, language, tenant, self._config)
+        prompt_ids = await self._encode(content, len(text))
+        max_tokens = checks.answer_length(raw, limits, len(prompt_ids), self._facts.max_context)
+        resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
+        if resume is not None:
+            self._check_numerics(resume.numerics_id)
+        return Request(
+            request_id=request_id,
+            tenant=tenant.name,
+            language=language,
+            prompt_ids=prompt_ids,
+            sampling=checks.sampling_of(raw),
+            seed=checks.seed_of(raw, secrets.randbits(64)),
+            max_tokens=max_tokens,
+            stop=stop,
+            time_budget_s=raw.time_budget_s,
+            drafter=choice.name,
+            drafts_locally=choice.is_local,
+            max_draft_tokens=choice.max_draft_tokens,
+            resume=resume,
+        )
+
+    def _detect(self, text: str) -> str | None:
+        found = self._detector.detect(text)
+        return found.language if found is not None else None
+
+    async def _encode(self, content: str | list[ChatTurn], num_characters: int) -> tuple[int, ...]:
+        if num_characters < _LARGE_CONTENT:
+            return checks.encode(content, self._tokenizer, self._facts.max_context)
+        return await asyncio.to_thread(checks.encode, content, self._tokenizer, self._facts.max_context)
+
+    def _check_numerics(self, numerics_id: str) -> None:
+        """Refuse at once what no replica that is up can go on with."""
+        targets = self._fleet.targets()
+        if targets and all(peer.load.numerics_id != numerics_id for peer in targets):
+            raise TargetChanged("resume.numerics_id: no target replica has it any more; begin the answer again")

@@ -1,0 +1,217 @@
+"""The session loop of one request: rounds between a drafter and a target replica, and what happens when one is lost.
+
+Each verdict of the target becomes a chunk for the caller and, at once, an `Observe` for the drafter, whose next block
+is forwarded unopened. The target never depends on blocks: it runs a round undrafted when one is late. A lost target is
+replaced by another replica of the same numerics, opened with prompt and committed tokens under a higher epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from cluster.answer import Answer
+from cluster.errors import Overloaded, TargetChanged, Unavailable
+from cluster.events import Chunk, Event, Started
+from cluster.messages import Block, Close, FinishReason, GoAway, LocalDraft, Message, Verdict
+from cluster.peers import Fleet, PeerLost, TargetPeer
+from cluster.request import Request
+from cluster.routing import OFF, choose_target
+from cluster.sides import PLAIN, Arrival, DraftSide, Inbox, TargetSide, stop_waiting, wait_again
+from cluster.text import Tokenizer
+
+MAX_FAILOVERS = 5
+"""A request that kills its replicas must not go through all there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What the configuration says about sessions."""
+
+    credit_tokens: int
+    failover_wait_s: float
+    page_size: int
+
+
+class Session:
+    """One answer on its way. `events` runs once; closing it closes both sides."""
+
+    def __init__(
+        self,
+        number: int,
+        request: Request,
+        fleet: Fleet,
+        tokenizer: Tokenizer,
+        settings: SessionSettings,
+        now: Callable[[], float],
+    ) -> None:
+        self._request = request
+        self._fleet = fleet
+        self._settings = settings
+        self._now = now
+        self._deadline = now() + request.time_budget_s if request.time_budget_s else None
+        self._inbox: Inbox = asyncio.Queue()
+        self._answer = Answer(request, tokenizer)
+        self._target = TargetSide(number, self._inbox, settings.credit_tokens)
+        self._draft = DraftSide(number, self._inbox, None if request.drafts_locally else request.drafter)
+        self._numerics_id = request.resume.numerics_id if request.resume else ""
+        self._hash = 0
+        self.num_stale = 0
+        """Messages that were dropped: of an old epoch, or about tokens that are committed already."""
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Started, Chunks, Finished."""
+        try:
+            yield await self._begin()
+            while self._answer.finish_reason is None:
+                arrival = await self._next_arrival()
+                chunk = await self._handle(arrival) if arrival else self._answer.cut(FinishReason.TIME_BUDGET)
+                if chunk is not None:
+                    yield chunk
+                    self._target.taken(len(chunk.token_ids))
+            yield self._answer.finished()
+        finally:
+            self._target.close()
+            self._draft.close()
+
+    async def _begin(self) -> Started:
+        """Open both sides, so that they prefill side by side."""
+        if self._answer.finish_reason is None:
+            self._draft.open(self._fleet, self._request, self._answer)
+        peer = await self._open_target()
+        if peer is None:
+            raise Unavailable("no target replica was there within the time budget; try again later")
+        self._numerics_id = peer.load.numerics_id
+        return Started(
+            request_id=self._request.request_id,
+            effective_seed=self._request.seed,
+            target_id=peer.target_id,
+            numerics_id=self._numerics_id,
+            language=self._request.language,
+            drafter=self._request.drafter or OFF,
+            prompt_tokens=len(self._request.prompt_ids),
+        )
+
+    async def _next_arrival(self) -> Arrival | None:
+        """What comes next from either side; None when the time budget is spent."""
+        if self._deadline is None:
+            return await self._inbox.get()
+        remaining_s = self._deadline - self._now()
+        if remaining_s <= 0:
+            return None
+        try:
+            async with asyncio.timeout(remaining_s):
+                return await self._inbox.get()
+        except TimeoutError:
+            return None
+
+    async def _handle(self, arrival: Arrival) -> Chunk | None:
+        if not arrival.side.is_current(arrival):
+            self.num_stale += 1
+            return None
+        if arrival.side is self._target:
+            return await self._from_target(arrival.item)
+        self._from_drafter(arrival.item)
+        return None
+
+    async def _from_target(self, item: Message | PeerLost) -> Chunk | None:
+        match item.body if isinstance(item, Message) else item:
+            case Verdict(error=None) as verdict:
+                if verdict.base_length > self._answer.length:
+                    await self._replace_target(item)  # a verdict is missing: begin again from what is known
+                else:
+                    return self._commit(verdict)
+            case Close(error=Overloaded() as error):
+                self._target.abandon(item)
+                if not self._candidates():
+                    raise error
+                await self._open_target()
+            case Verdict(error=error) | Close(error=error) if error is not None and not isinstance(error, Unavailable):
+                raise error
+            case Verdict() | Close() | PeerLost():
+                await self._replace_target(item)
+            case GoAway() if self._candidates():
+                await self._replace_target(item)
+        return None
+
+    def _commit(self, verdict: Verdict) -> Chunk | None:
+        """Take a verdict; ask for the next block before the caller sees the chunk."""
+        if verdict.base_length < self._answer.length:
+            self.num_stale += 1
+            return None
+        chunk = self._answer.take(verdict, is_prefill=self._target.expects_prefill)
+        self._target.expects_prefill = False
+        self._hash = verdict.hash
+        if self._answer.finish_reason is None:
+            self._ask_for_block(verdict)
+        return chunk
+
+    def _ask_for_block(self, verdict: Verdict) -> None:
+        if self._draft.is_open:
+            self._draft.observe(verdict)
+        elif self._draft.open(self._fleet, self._request, self._answer):
+            self._target.send(wait_again(self._answer, self._hash))
+
+    def _from_drafter(self, item: Message | PeerLost) -> None:
+        match item.body if isinstance(item, Message) else item:
+            case Block() as block if block.base_length >= self._answer.length:
+                self._target.send(block)
+            case Block():
+                self.num_stale += 1
+            case PeerLost() | Close() | GoAway():
+                # The next verdict opens at another replica if there is one.
+                self._draft.abandon(item)
+                self._target.send(stop_waiting(self._answer, self._hash))
+
+    async def _replace_target(self, reason: Message | PeerLost) -> None:
+        """Go on at another replica; the text is the same by invariance."""
+        self._target.abandon(reason)
+        self._answer.count_failover()
+        if self._answer.figures.failovers > MAX_FAILOVERS:
+            raise Unavailable(f"{MAX_FAILOVERS} target replicas were lost under this request; it is given up")
+        await self._open_target()
+
+    async def _open_target(self) -> TargetPeer | None:
+        """Open at the replica with the most room, waiting for one if need be. None when the time budget is spent."""
+        give_up_at = self._now() + self._settings.failover_wait_s
+        if self._deadline is not None:
+            give_up_at = min(give_up_at, self._deadline)
+        finished = self._answer.finish_reason is not None  # a resumed answer may need no session any more
+        while True:
+            peer = self._best_target()
+            if peer is None:
+                remaining_s = give_up_at - self._now()
+                if remaining_s > 0:
+                    await self._fleet.changed(remaining_s)
+                elif give_up_at == self._deadline:
+                    return None
+                else:
+                    raise self._no_target()
+            elif finished or self._target.open(peer, self._request, self._answer, self._local_draft()):
+                return peer
+
+    def _candidates(self) -> list[TargetPeer]:
+        """Replicas that may take this session."""
+        return [
+            peer
+            for peer in self._fleet.targets()
+            if self._target.usable(peer) and self._numerics_id in ("", peer.load.numerics_id)
+        ]
+
+    def _best_target(self) -> TargetPeer | None:
+        peers = {peer.replica_id: peer for peer in self._candidates()}
+        num_tokens = len(self._request.prompt_ids) + self._request.max_tokens
+        best = choose_target([peer.load for peer in peers.values()], -(-num_tokens // self._settings.page_size))
+        return peers[best.replica_id] if best is not None else None
+
+    def _no_target(self) -> TargetChanged | Unavailable:
+        if any(self._target.usable(peer) for peer in self._fleet.targets()):
+            return TargetChanged("the answer cannot go on: no target replica of the same numerics is left; begin again")
+        return Unavailable("no target replica can serve this now; try again later")
+
+    def _local_draft(self) -> LocalDraft | None:
+        """How the target drafts by itself; None: it waits for the drafter's blocks."""
+        if self._request.drafter is not None and self._request.drafts_locally:
+            return LocalDraft(self._request.drafter, self._request.max_draft_tokens)
+        return None if self._draft.is_open else PLAIN

@@ -1,0 +1,164 @@
+"""A session's two sides: its opening at a target replica, and its opening at a drafter replica."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+from cluster.answer import Answer
+from cluster.errors import PolydraftError
+from cluster.messages import Block, Body, Credit, LocalDraft, Message, Observe, Open, Verdict
+from cluster.peers import Channel, Fleet, Peer, PeerGone, PeerLost
+from cluster.request import Request
+
+MAX_DRAFTER_OPENINGS = 4
+"""Of one answer: a drafter that keeps dying is not asked again."""
+PLAIN = LocalDraft("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Something that came for a session, and from which opening."""
+
+    side: Side
+    epoch: int
+    item: Message | PeerLost
+
+
+Inbox = asyncio.Queue[Arrival]
+
+
+class Side:
+    """The present opening of a session at one tier. Each opening has an epoch; what comes from older ones is stale."""
+
+    def __init__(self, number: int, inbox: Inbox) -> None:
+        self._number = number
+        self._inbox = inbox
+        self._channel: Channel | None = None
+        self._failed: set[str] = set()
+        self.epoch = 0
+        self.replica_id = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel is not None
+
+    def is_current(self, arrival: Arrival) -> bool:
+        """Whether an arrival belongs to the present opening."""
+        epoch = arrival.item.epoch if isinstance(arrival.item, Message) else arrival.epoch
+        return self.is_open and arrival.epoch == self.epoch and epoch == self.epoch
+
+    def usable(self, peer: Peer) -> bool:
+        """Whether this session has not failed at the replica before."""
+        return peer.replica_id not in self._failed
+
+    def send(self, body: Body) -> None:
+        if self._channel is not None:
+            self._channel.send(body)
+
+    def close(self, error: PolydraftError | None = None) -> None:
+        if self._channel is not None:
+            self._channel.close(error)
+            self._channel = None
+
+    def abandon(self, item: Message | PeerLost) -> None:
+        """Leave the replica: for good when it said so itself, until its stream is back when that broke."""
+        self.close()
+        if isinstance(item, Message):
+            self._failed.add(self.replica_id)
+
+    def _open(self, peer: Peer, body: Open) -> bool:
+        self.close()
+        self.epoch += 1
+        self.replica_id = peer.replica_id
+        try:
+            self._channel = peer.open(self._number, self.epoch, body, partial(self._deliver, self.epoch))
+        except PeerGone:
+            self._failed.add(peer.replica_id)
+            return False
+        return True
+
+    def _deliver(self, epoch: int, item: Message | PeerLost) -> None:
+        self._inbox.put_nowait(Arrival(self, epoch, item))
+
+
+class TargetSide(Side):
+    """Where the text comes from. It may be ahead of the client by `credit_tokens` tokens."""
+
+    def __init__(self, number: int, inbox: Inbox, credit_tokens: int) -> None:
+        super().__init__(number, inbox)
+        self._credit_tokens = credit_tokens
+        self._unsent_credit = 0
+        self.expects_prefill = False
+
+    def open(self, peer: Peer, request: Request, answer: Answer, local: LocalDraft | None) -> bool:
+        """Begin, or begin again, with all that is committed. False when the replica is gone."""
+        self._unsent_credit = 0
+        self.expects_prefill = True
+        return self._open(
+            peer,
+            Open(
+                token_ids=answer.sequence,
+                prompt_length=len(request.prompt_ids),
+                sampling=request.sampling,
+                seed=request.seed,
+                round=answer.next_round,
+                max_tokens=request.max_tokens,
+                tenant=request.tenant,
+                local=local,
+                credit_tokens=self._credit_tokens,
+            ),
+        )
+
+    def taken(self, num_tokens: int) -> None:
+        """The client has so many more tokens; credit goes out in portions."""
+        self._unsent_credit += num_tokens
+        if self._unsent_credit * 4 >= self._credit_tokens:
+            self.send(Credit(self._unsent_credit))
+            self._unsent_credit = 0
+
+
+class DraftSide(Side):
+    """Where blocks come from. Nothing but speed depends on it."""
+
+    def __init__(self, number: int, inbox: Inbox, name: str | None) -> None:
+        super().__init__(number, inbox)
+        self._name = name
+        self._openings_left = MAX_DRAFTER_OPENINGS
+
+    def open(self, fleet: Fleet, request: Request, answer: Answer) -> bool:
+        """Try to open at a replica. False when there is none to try."""
+        if self._name is None or self._openings_left == 0:
+            return False
+        for peer in filter(self.usable, fleet.drafters(self._name)):
+            self._openings_left -= 1
+            body = Open(
+                token_ids=answer.sequence,
+                prompt_length=len(request.prompt_ids),
+                sampling=request.sampling,
+                seed=request.seed,
+                round=answer.next_round,
+                max_tokens=request.max_tokens,
+                tenant=request.tenant,
+                max_draft_tokens=request.max_draft_tokens,
+            )
+            if self._open(peer, body):
+                return True
+            if self._openings_left == 0:
+                break
+        return False
+
+    def observe(self, verdict: Verdict) -> None:
+        """Tell what was committed; the drafter answers with a block."""
+        self.send(Observe(verdict.base_length, verdict.token_ids, verdict.num_accepted))
+
+
+def stop_waiting(answer: Answer, base_hash: int) -> Block:
+    """To a target: no blocks will come, decode plainly from now on, whatever base you stand at."""
+    return Block(answer.length, base_hash, local=PLAIN)
+
+
+def wait_again(answer: Answer, base_hash: int) -> Block:
+    """To a target that decodes plainly: blocks will come from now on. The block itself is empty."""
+    return Block(answer.length, base_hash)

@@ -1,0 +1,105 @@
+"""Which replicas there are: one named actor where they register, and where routers and `serve` look.
+
+The table is plain memory: replicas register again every few seconds, so an actor that was restarted is soon complete,
+and routers work from their last copy meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import RayError
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "polydraft"
+REGISTER_S = 1.0
+EXPIRY_S = 5.0
+_CALL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A replica and where to reach it."""
+
+    kind: Literal["target", "drafter", "router"]
+    name: str
+    """Of the deployment: "target", "router", or the drafter's name in the configuration."""
+    replica_id: str
+    """New with each start of a replica."""
+    address: str
+    """host:port of the replica's own server."""
+    numerics_id: str = ""
+
+
+class Directory:
+    """The table. A registration that is not repeated expires."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, expiry_s: float = EXPIRY_S) -> None:
+        self._clock = clock
+        self._expiry_s = expiry_s
+        self._seen: dict[str, tuple[float, Registration]] = {}
+
+    def register(self, registration: Registration) -> None:
+        """Add or renew."""
+        self._seen[registration.replica_id] = (self._clock(), registration)
+
+    def unregister(self, replica_id: str) -> None:
+        """Remove at once; unknown ids are ignored."""
+        self._seen.pop(replica_id, None)
+
+    def replicas(self) -> list[Registration]:
+        """Those that registered within the expiry time, oldest first."""
+        oldest = self._clock() - self._expiry_s
+        self._seen = {key: entry for key, entry in self._seen.items() if entry[0] >= oldest}
+        return [registration for _, registration in self._seen.values()]
+
+
+class DirectoryClient:
+    """The actor as replicas and routers use it: a directory that is down is waited out, never an error."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._actor: Any = None  # a handle's methods exist at run time only
+
+    async def register(self, registration: Registration) -> None:
+        await self._call("register", registration)
+
+    async def unregister(self, replica_id: str) -> None:
+        await self._call("unregister", replica_id)
+
+    async def replicas(self) -> list[Registration] | None:
+        """None while the directory is down."""
+        found = await self._call("replicas")
+        return found if isinstance(found, list) else None
+
+    async def keep_registered(self, registration: Registration) -> None:
+        """Register now and again until cancelled."""
+        while True:
+            await self.register(registration)
+            await asyncio.sleep(REGISTER_S)
+
+    async def _call(self, method: str, *arguments: object) -> object:
+        try:
+            if self._actor is None:
+                self._actor = start_directory(self._name)
+            async with asyncio.timeout(_CALL_S):
+                return await getattr(self._actor, method).remote(*arguments)
+        except (RayError, TimeoutError, ValueError) as error:
+            self._actor = None
+            logger.warning("the directory does not answer (%s)", type(error).__name__)
+            return None
+
+
+def start_directory(name: str) -> Any:
+    """Handle of the named actor, started if there is none."""
+    actor: Any = ray.remote(Directory)
+    return actor.options(
+        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1
+    ).remote()

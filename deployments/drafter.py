@@ -1,0 +1,27 @@
+"""The drafter tier: one deployment a drafter. All logic is in `draft_service` and `engine.drafters`."""
+
+from __future__ import annotations
+
+from cluster.config import Config
+from deployments.directory import DirectoryClient
+from deployments.replica import Replica, new_replica_id
+
+
+class DrafterDeployment:
+    """A replica of one drafter behind Ray Serve; routers reach it on its own port."""
+
+    async def __init__(  # type: ignore[misc]  # awaited by Serve
+        self, config: Config, drafter_name: str, directory_name: str, token: str
+    ) -> None:
+        # Here and not above: `serve` imports this module to build the application and must not load torch.
+        from deployments.draft_service import DraftService
+
+        service = DraftService(config, drafter_name, new_replica_id(drafter_name), token)
+        self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
+        await self._replica.start(config.cluster.host)
+
+    def check_health(self) -> None:
+        self._replica.check_health()
+
+    async def __del__(self) -> None:
+        await self._replica.stop()

@@ -1,0 +1,89 @@
+"""The router's own gRPC server: the public service with deadlines, flow control, health and a message limit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from cluster.delivery import deliver
+from cluster.errors import PolydraftError
+from cluster.events import Event
+from deployments.generation import Generation
+from deployments.public import event_to_pb, join_events
+from deployments.status import status_of, trailing_metadata
+from protos.v1 import generate_pb2 as pb
+from protos.v1.generate_pb2_grpc import GenerationServicer, add_GenerationServicer_to_server
+
+MAX_MESSAGE_BYTES = 4 << 20
+_OPTIONS = (
+    # Router replicas of one node share the port.
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 16 << 10),
+)
+Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent]
+Write = Callable[[Event], Awaitable[None]]
+
+
+class GrpcGeneration(GenerationServicer):
+    """The servicer. A call that is cancelled, or whose deadline passes, closes its session."""
+
+    def __init__(self, generation: Generation, slow_reader_s: float) -> None:
+        self._generation = generation
+        self._slow_reader_s = slow_reader_s
+
+    async def GenerateStream(self, request: pb.GenerateRequest, context: Context) -> None:
+        async def write(event: Event) -> None:
+            await context.write(event_to_pb(event))
+
+        await self._answer(request, context, write)
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        events: list[pb.GenerateEvent] = []
+
+        async def keep(event: Event) -> None:
+            events.append(event_to_pb(event))
+
+        await self._answer(request, context, keep)
+        return join_events(events)
+
+    async def _answer(self, request: pb.GenerateRequest, context: Context, write: Write) -> None:
+        metadata = dict(context.invocation_metadata() or ())
+        try:
+            await deliver(self._generation.answer(request, metadata), write, self._slow_reader_s)
+        except PolydraftError as error:
+            await _abort(context, error)
+
+
+class Front:
+    """The server and its health: "" serves while a target is connected, each tier's name while that tier is."""
+
+    def __init__(self, generation: Generation, slow_reader_s: float) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health_aio.HealthServicer()
+        add_GenerationServicer_to_server(GrpcGeneration(generation, slow_reader_s), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self, host: str, port: int) -> int:
+        """Bind and serve; the port that it became."""
+        bound = self._server.add_insecure_port(f"{host}:{port}")
+        await self._server.start()
+        return bound
+
+    async def set_health(self, service: str, serving: bool) -> None:
+        """What grpc.health.v1 says of a service name."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new call; running ones have `grace_s` to end."""
+        await self._server.stop(grace_s)
+
+
+async def _abort(context: Context, error: PolydraftError) -> NoReturn:
+    await context.abort(status_of(error), error.message, trailing_metadata(error))
+    raise AssertionError("abort raises")

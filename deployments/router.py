@@ -1,0 +1,102 @@
+"""The router's deployment: answers calls, and keeps a stream to every target and drafter replica."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+from cluster.config import Config
+from cluster.language import LanguageDetector
+from cluster.model_files import target_facts
+from cluster.probes import target_id, tokenizer_hash
+from cluster.service import GenerationService
+from cluster.text import Tokenizer
+from deployments.directory import DirectoryClient, Registration
+from deployments.fleet import GrpcFleet
+from deployments.front import Front
+from deployments.generation import Generation
+from deployments.peer_client import Identity
+
+HEALTH_S = 1.0
+GRACE_S = 5.0
+
+
+class Router:
+    """Everything of a router but its deployment."""
+
+    def __init__(self, config: Config, directory_name: str, token: str) -> None:
+        self._config = config
+        self._id = f"router-{uuid.uuid4().hex[:12]}"
+        self._directory = DirectoryClient(directory_name)
+        model = config.target.model
+        self._fleet = GrpcFleet(
+            Identity(
+                router_id=self._id,
+                token=token,
+                target_id=target_id(model),
+                tokenizer_hash=tokenizer_hash(model / "tokenizer.json"),
+                heartbeat_s=config.limits.heartbeat_s,
+                lease_s=config.limits.lease_s,
+            )
+        )
+        service = GenerationService(
+            config,
+            target_facts(config),
+            Tokenizer(model),
+            LanguageDetector(config.known_languages),
+            self._fleet,
+            time.monotonic,
+        )
+        self.generation = Generation(service)
+        self._front = Front(self.generation, config.limits.slow_reader_s)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Serve, follow the directory, and be found there."""
+        cluster = self._config.cluster
+        # Under `front: serve` callers come through Serve's proxy; this server then only tells its health.
+        port = await self._front.start(cluster.host, cluster.grpc_port if cluster.front == "grpc" else 0)
+        me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
+        self._tasks = [
+            asyncio.create_task(self._fleet.follow(self._directory)),
+            asyncio.create_task(self._tell_health()),
+            asyncio.create_task(self._directory.keep_registered(me)),
+        ]
+
+    def check_health(self) -> None:
+        """Raises when something that should run for ever has ended."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"a task of the router ended: {task.exception() if not task.cancelled() else task}")
+
+    async def stop(self) -> None:
+        """Let running calls end for a moment, then leave."""
+        for task in self._tasks:
+            task.cancel()
+        await self._directory.unregister(self._id)
+        await self._front.stop(GRACE_S)
+        await self._fleet.stop()
+
+    async def _tell_health(self) -> None:
+        while True:
+            has_target = bool(self._fleet.targets())
+            await self._front.set_health("", has_target)
+            await self._front.set_health("target", has_target)
+            for name in self._config.tier_drafters:
+                await self._front.set_health(f"drafter-{name}", bool(self._fleet.drafters(name)))
+            await self._fleet.changed(HEALTH_S)
+
+
+class RouterDeployment:
+    """One router replica. The tiers are arguments so that one application holds them all; calls do not use them."""
+
+    async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
+        self._router = Router(config, directory_name, token)
+        await self._router.start()
+
+    def check_health(self) -> None:
+        self._router.check_health()
+
+    async def __del__(self) -> None:
+        await self._router.stop()

@@ -1,0 +1,200 @@
+"""`polydraft serve`: Ray, the application, one line when it is ready, and no process left when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cluster.config import Config, load
+from cluster.errors import ConfigError
+from cluster.model_files import check_models, target_facts
+from deployments.processes import descendants, wait_or_kill
+
+# Read by Ray when it is imported and by the processes it starts.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would run replicas behind everything else on the machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import ray
+from ray import serve
+
+from deployments.app import build, directory_name, drafter_deployment_name
+from deployments.directory import NAMESPACE, Registration, start_directory
+from deployments.serve_ingress import SERVICERS
+
+logger = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 300.0
+_POLL_S = 0.2
+_END_GRACE_S = 10.0
+
+
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM came."""
+
+
+class _NotReady(Exception):
+    """The application did not come up; the message is for the operator."""
+
+
+def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str] = ()) -> int:
+    """Serve until SIGINT or SIGTERM: 0; 1 if the cluster did not come up. Raises ConfigError before anything starts."""
+    changes = [*overrides, *([f"cluster.grpc_port={grpc_port}"] if grpc_port is not None else [])]
+    config = load(config_path, changes)
+    check_models(config)
+    target_facts(config)
+    _check_port(config)
+    try:
+        with _stop_signals(), _ray(config), _application(config):
+            host, port = _wait_until_ready(config)
+            sys.stdout.write(f"ready grpc={host}:{port}\n")
+            sys.stdout.flush()
+            while True:
+                time.sleep(3_600)
+    except _Stopped:
+        return 0
+    except _NotReady as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+
+
+def _check_port(config: Config) -> None:
+    """Router replicas share a port by SO_REUSEPORT: one that another cluster serves would bind without an error."""
+    cluster = config.cluster
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((cluster.host, cluster.grpc_port))
+        except OSError as error:
+            raise ConfigError(
+                f"cluster.grpc_port: {cluster.host}:{cluster.grpc_port} cannot be bound ({error.strerror}); "
+                "end what uses it or give another with --grpc-port"
+            ) from None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block once; further ones are ignored while it cleans up."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise _Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    yield
+
+
+@contextlib.contextmanager
+def _ray(config: Config) -> Iterator[None]:
+    """A connection to the Ray that the configuration names, or a Ray of our own that ends with the block."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    own = config.ray.address is None
+    earlier = descendants(os.getpid())
+    directory = Path(tempfile.mkdtemp(prefix="polydraft-"))
+    try:
+        if own:
+            ray.init(
+                address="local",
+                num_cpus=config.ray.num_cpus,
+                object_store_memory=config.ray.object_store_memory_mb << 20,
+                include_dashboard=config.ray.dashboard,
+                namespace=NAMESPACE,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                _temp_dir=str(directory),
+                _node_ip_address="127.0.0.1",
+            )
+        else:
+            ray.init(
+                address=config.ray.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
+            )
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray sets its own
+        yield
+    finally:
+        started = [process for process in descendants(os.getpid()) if process not in earlier]
+        ray.shutdown()
+        wait_or_kill(started, _END_GRACE_S)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _application(config: Config) -> Iterator[None]:
+    """The deployed application; on a Ray that is not ours it is deleted at the end."""
+    cluster = config.cluster
+    behind_proxy = cluster.front == "serve"
+    try:
+        start_directory(directory_name(config))
+        serve.start(
+            proxy_location="HeadOnly" if behind_proxy else "Disabled",
+            http_options={"host": "127.0.0.1", "port": _free_port()},
+            grpc_options={"port": cluster.grpc_port, "grpc_servicer_functions": SERVICERS} if behind_proxy else None,
+            logging_config={"log_level": "WARNING"},
+        )
+        # A proxy reaches applications by their routes only.
+        route = "/" if behind_proxy else None
+        serve.run(build(config), name=cluster.name, route_prefix=route, logging_config={"log_level": "INFO"})
+        yield
+    except RuntimeError as error:
+        raise _NotReady(f"the application did not come up: {_last_line(str(error))}") from None
+    finally:
+        if config.ray.address is not None:  # a Ray of our own ends whole, and at once
+            serve.delete(cluster.name)
+            ray.kill(start_directory(directory_name(config)))
+
+
+def _wait_until_ready(config: Config) -> tuple[str, int]:
+    """The front's address, once a router is connected to the target and to every drafter."""
+    directory = start_directory(directory_name(config))
+    wanted = ["", *(drafter_deployment_name(name) for name in config.tier_drafters)]
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    missing = ["router"]
+    while time.monotonic() < deadline:
+        registrations: list[Registration] = ray.get(directory.replicas.remote())
+        routers = [item for item in registrations if item.kind == "router"]
+        num_targets = sum(item.kind == "target" for item in registrations)
+        if len(routers) >= config.cluster.routers and num_targets >= config.target.replicas:
+            missing = [service for service in wanted if not _is_serving(routers[0].address, service)]
+            if not missing:
+                host, _, port = routers[0].address.rpartition(":")
+                return host, config.cluster.grpc_port if config.cluster.front == "serve" else int(port)
+        time.sleep(_POLL_S)
+    names = ", ".join(name or "target" for name in missing)
+    raise _NotReady(f"not ready after {READY_TIMEOUT_S:g} s; still missing: {names}; see Ray's logs")
+
+
+def _is_serving(address: str, service: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"

@@ -1,0 +1,27 @@
+"""The target tier: one replica holds the whole model. All logic is in `target_service` and `engine`."""
+
+from __future__ import annotations
+
+from cluster.config import Config
+from deployments.directory import DirectoryClient
+from deployments.replica import Replica, new_replica_id
+
+
+class TargetDeployment:
+    """A target replica behind Ray Serve; routers reach it on its own port."""
+
+    async def __init__(  # type: ignore[misc]  # awaited by Serve
+        self, config: Config, directory_name: str, token: str
+    ) -> None:
+        # Here and not above: `serve` imports this module to build the application and must not load torch.
+        from deployments.target_service import TargetService
+
+        service = TargetService(config, new_replica_id("target"), token)
+        self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
+        await self._replica.start(config.cluster.host)
+
+    def check_health(self) -> None:
+        self._replica.check_health()
+
+    async def __del__(self) -> None:
+        await self._replica.stop()

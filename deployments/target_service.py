@@ -1,0 +1,241 @@
+"""A target replica without Ray: sessions of routers on one side, the engine's thread on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import torch
+
+from cluster.config import Config
+from cluster.errors import ContextTooLong, Overloaded, PolydraftError
+from cluster.messages import (
+    Block,
+    Credit,
+    FinishReason,
+    Heartbeat,
+    Hello,
+    LocalDraft,
+    Observe,
+    Open,
+    Resync,
+    Sampling,
+    Verdict,
+)
+from cluster.probes import tokenizer_hash
+from deployments.peer_server import PeerServer, SessionKey
+from deployments.trees import tree_from_bytes
+from engine.drafters import DrafterConfig, create_drafter
+from engine.drafters.base import Placement
+from engine.engine import CannotServe, Engine, EngineConfig, Numerics, StepOutcome
+from engine.identity import numerics_id, target_id
+from engine.loop import Command, EngineLoop
+from engine.model import load_target
+from engine.sampling import SamplingParams
+from engine.scheduler import SchedulerConfig
+from engine.session import Finish, LocalDrafting, OpenRequest
+from engine.tree import TokenTree
+from engine.verify.verifiers import VERIFIERS
+
+logger = logging.getLogger(__name__)
+
+_FINISH = {Finish.EOS: FinishReason.EOS, Finish.LENGTH: FinishReason.LENGTH}
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class _Session:
+    """A router's session and its sequence in the engine; verdicts are kept for `Resync`."""
+
+    key: SessionKey
+    epoch: int
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+class TargetService:
+    """Implements `SessionHandler` over an engine. All methods run on the event loop; the engine has its own thread."""
+
+    def __init__(self, config: Config, replica_id: str, token: str) -> None:
+        target = config.target
+        torch.set_num_threads(target.num_threads)
+        device = torch.device(_device_name(target.device))
+        model = load_target(target.model, _DTYPES[target.dtype], device)
+        engine_config = _engine_config(config, model.max_context)
+        local_drafters = {
+            name: create_drafter(DrafterConfig(drafter.method, model.vocab_size, tuple(model.eos_ids)))
+            for name, drafter in config.drafters.items()
+            if drafter.placement.value == Placement.TARGET.value
+        }
+        self._engine = Engine(model, VERIFIERS[target.verifier], engine_config, local_drafters)
+        self._loop = EngineLoop(self._engine, self._hand_over)
+        self._events = asyncio.get_running_loop()
+        self._ids = count(1)
+        self._sessions: dict[int, _Session] = {}
+        self._engine_ids: dict[SessionKey, int] = {}
+        self._max_sessions = target.max_sessions
+        self._load = Heartbeat()
+        identity = target_id(target.model)
+        tokenizer = tokenizer_hash(target.model / "tokenizer.json")
+        self._hello = Hello(
+            peer_id=replica_id,
+            target_id=identity,
+            tokenizer_hash=tokenizer,
+            numerics_id=numerics_id(identity, tokenizer, model.dtype, device, target.numerics, target.shards),
+            vocab_size=model.vocab_size,
+            max_context=engine_config.scheduler.max_context,
+            eos_ids=tuple(sorted(model.eos_ids)),
+        )
+        self.server = PeerServer(
+            self, token, heartbeat_s=config.limits.heartbeat_s, lease_s=config.limits.lease_s, clock=self._events.time
+        )
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    def check_health(self) -> None:
+        """Raise if the engine's thread has died."""
+        self._loop.check_health()
+
+    # -- SessionHandler ------------------------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        return self._hello
+
+    def load(self) -> Heartbeat:
+        return Heartbeat(len(self._sessions), self._engine.num_free_pages, self._engine.num_waiting)
+
+    def open(self, key: SessionKey, epoch: int, request: Open) -> None:
+        if len(self._sessions) >= self._max_sessions:
+            raise Overloaded(f"all {self._max_sessions} sessions of a target replica are taken; try again shortly")
+        session_id = next(self._ids)
+        self._sessions[session_id] = _Session(key, epoch)
+        self._engine_ids[key] = session_id
+        opened = OpenRequest(
+            session_id=session_id,
+            token_ids=request.token_ids,
+            prompt_length=request.prompt_length,
+            sampling=_sampling(request.sampling, request.seed),
+            max_tokens=request.max_tokens,
+            round=request.round,
+            tenant=request.tenant,
+            local=None if request.local is None else _local(request.local),
+            credit_tokens=request.credit_tokens,
+        )
+        self._submit(session_id, lambda engine: engine.open(opened))
+
+    def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:
+        session_id = self._engine_ids.get(key)
+        if session_id is None:
+            return
+        match body:
+            case Block(local=LocalDraft() as local):
+                self._submit(session_id, lambda engine: engine.draft_locally(session_id, _local(local)))
+            case Block():
+                self._draft(session_id, body)
+            case Credit(tokens):
+                self._submit(session_id, lambda engine: engine.add_credit(session_id, tokens))
+            case Resync(have_length):
+                self._resend(self._sessions[session_id], have_length)
+            case Observe():
+                logger.warning("a router sent a message for drafters")
+
+    def close(self, key: SessionKey) -> None:
+        session_id = self._engine_ids.pop(key, None)
+        if session_id is not None:
+            del self._sessions[session_id]
+            self._loop.submit(lambda engine: engine.close(session_id))
+
+    # -- between the loop and the engine -------------------------------------------------------------------------
+
+    def _submit(self, session_id: int, command: Command) -> None:
+        """Run a command in the engine's thread; what it refuses ends the session with the reason."""
+
+        def run(engine: Engine) -> None:
+            try:
+                command(engine)
+            except CannotServe as error:
+                self._events.call_soon_threadsafe(self._refuse, session_id, ContextTooLong(str(error)))
+
+        self._loop.submit(run)
+
+    def _refuse(self, session_id: int, error: PolydraftError) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._engine_ids.pop(session.key, None)
+            self.server.fail(session.key, session.epoch, error)
+
+    def _draft(self, session_id: int, block: Block) -> None:
+        tree = tree_from_bytes(block.tree)
+        if tree is None:
+            logger.warning("session %d: a block holds no tree", session_id)
+            return
+        self._loop.submit(lambda engine: _offer(engine, session_id, block, tree))
+
+    def _resend(self, session: _Session, have_length: int) -> None:
+        for verdict in session.verdicts:
+            if verdict.length > have_length:
+                self.server.send(session.key, session.epoch, verdict)
+
+    def _hand_over(self, outcomes: Sequence[StepOutcome]) -> None:
+        """Called in the engine's thread."""
+        self._events.call_soon_threadsafe(self._deliver, outcomes)
+
+    def _deliver(self, outcomes: Sequence[StepOutcome]) -> None:
+        for outcome in outcomes:
+            session = self._sessions.get(outcome.session_id)
+            if session is not None:
+                session.verdicts.append(_verdict(outcome))
+                self.server.send(session.key, session.epoch, session.verdicts[-1])
+
+
+def _offer(engine: Engine, session_id: int, block: Block, tree: TokenTree) -> None:
+    engine.draft(session_id, block.base_length, block.base_hash, tree)
+
+
+def _device_name(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _engine_config(config: Config, model_context: int) -> EngineConfig:
+    target = config.target
+    return EngineConfig(
+        num_pages=target.num_pages,
+        page_size=target.page_size,
+        numerics=Numerics(target.numerics),
+        scheduler=SchedulerConfig(
+            max_rows=target.token_budget,
+            prefill_chunk=target.prefill_chunk,
+            draft_deadline_s=target.draft_deadline_s,
+            max_context=min(model_context, target.max_context or model_context),
+        ),
+    )
+
+
+def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
+    return SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, seed)
+
+
+def _local(local: LocalDraft) -> LocalDrafting:
+    return LocalDrafting(local.method, local.max_nodes)
+
+
+def _verdict(outcome: StepOutcome) -> Verdict:
+    return Verdict(
+        base_length=outcome.base_length,
+        token_ids=outcome.token_ids,
+        num_accepted=outcome.num_accepted,
+        num_drafted=outcome.num_drafted,
+        length=outcome.length,
+        hash=outcome.hash,
+        round=outcome.round,
+        finish_reason=_FINISH[outcome.finish] if outcome.finish is not None else None,
+        late_draft=outcome.late_draft,
+    )

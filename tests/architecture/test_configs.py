@@ -1,0 +1,21 @@
+"""Every file in configs/ fits the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import load
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def test_the_configurations_are_there() -> None:
+    assert {"local.yaml", "gpu.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_configuration_loads(path: Path) -> None:
+    assert load(path)

@@ -1,0 +1,63 @@
+"""A cluster of the shipped models with two target replicas, started once, and ways to kill parts of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deployments.processes import Process, descendants
+from polydraft.client import AsyncClient
+from polydraft.commands.child_cluster import cluster
+from tests.conftest import ROOT
+
+CONFIG = ROOT / "configs" / "local.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCluster:
+    """Where a cluster answers."""
+
+    address: str
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncClient]:
+        async with AsyncClient(self.address, timeout_s=120) as client:
+            yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running_cluster() -> AsyncIterator[RunningCluster]:
+    overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8"]
+    async with cluster(str(CONFIG), overrides) as address:
+        yield RunningCluster(address)
+    assert not [process for process in descendants(os.getpid()) if "ray::" in _command(process)]
+
+
+def replicas(deployment: str) -> list[Process]:
+    """The processes of a deployment's replicas, among those that this process started."""
+    title = f"ray::ServeReplica:polydraft:{deployment}"
+    return [process for process in descendants(os.getpid()) if _command(process).split(".")[0] == title]
+
+
+def kill(process: Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def _command(process: Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0 ")
+    except OSError:
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def models_are_there() -> Iterator[None]:
+    assert (ROOT / "models" / "target" / "config.json").is_file(), "the demo family is not in models/"
+    yield

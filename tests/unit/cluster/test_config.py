@@ -1,0 +1,144 @@
+"""The configuration: what is refused, and that it says where, what was found and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import Config, Placement, load
+from cluster.errors import ConfigError
+from cluster.model_files import check_models, target_facts
+
+ROOT = Path(__file__).resolve().parents[3]
+GOOD = """
+target: {model: m/target}
+drafters:
+  de: {method: lm, model: m/de, languages: [de, nl], max_draft_tokens: 6}
+  ngram: {method: ngram}
+languages: [en]
+tenants:
+  acme: {default_language: de, drafters: [de], max_concurrent: 2}
+"""
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "cluster.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["local.yaml", "gpu.yaml"])
+def test_shipped_configurations_load(name: str) -> None:
+    config = load(ROOT / "configs" / name)
+
+    assert config.known_languages == ("de", "fr", "ja", "ru", "zh")
+    assert config.target.model == ROOT / "models" / "target"
+    assert config.drafters["ngram"].placement is Placement.TARGET
+    assert set(config.tier_drafters) == {"de", "fr", "ja", "ru", "zh"}
+
+
+def test_values_and_derived_tables(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD))
+
+    assert config.target.model == tmp_path / "m" / "target"
+    assert config.drafter_of_language == {"de": "de", "nl": "de"}
+    assert config.known_languages == ("de", "en", "nl")
+    assert set(config.all_tenants) == {"default", "acme"}
+    assert (config.cluster.host, config.cluster.grpc_port, config.limits.lease_s) == ("127.0.0.1", 50_051, 5.0)
+
+
+def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ["target.replicas=2", "target.dtype=float32", "limits.slow_reader_s=3", "target.model=other"]
+
+    config = load(write(tmp_path, GOOD), overrides)
+
+    assert (config.target.replicas, config.target.dtype, config.limits.slow_reader_s) == (2, "float32", 3.0)
+    assert config.target.model == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "targets: 1\n", ["targets", "unknown key"]),
+        ("target: {model: m, pages: 1}", ["target.pages", "unknown key"]),
+        ("drafters: {}", ["target", "missing"]),
+        ("target: {model: m, replicas: two}", ["target.replicas", "'two'"]),
+        ("target: {model: m, replicas: 0}", ["target.replicas", "0"]),
+        ("target: {model: m, dtype: float16}", ["target.dtype", "'float16'", "bfloat16"]),
+        ("target: {model: m, shards: 2}", ["target", "shards", "2", "use 1"]),
+        ("target: {model: m, prefill_chunk: 512}", ["prefill_chunk", "512", "token_budget"]),
+        ("target: {model: m}\ndrafters: {de: {method: lm}}", ["drafters.de", "model", "missing"]),
+        ("target: {model: m}\ndrafters: {x: {method: eagle}}", ["drafters.x.method", "'eagle'"]),
+        ("target: {model: m}\ndrafters: {auto: {method: ngram}}", ["drafters.auto", "choose another"]),
+        (
+            "target: {model: m}\ndrafters: {a: {method: ngram, languages: [de]}, b: {method: ngram, languages: [de]}}",
+            ["drafters.b", "'de'", "'a'"],
+        ),
+        (GOOD + "  beta: {default_language: fr}\n", ["tenants.beta", "fr"]),
+        (GOOD + "  beta: {drafters: [xx]}\n", ["tenants.beta", "xx", "ngram"]),
+        ("target: {model: m}\nlimits: {lease_s: 1}", ["lease_s", "heartbeats"]),
+        ("- 1", ["list", "target:"]),
+        ("a: [", ["YAML"]),
+    ],
+)
+def test_refusals_say_where_and_what(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "pydantic" not in message and "\n" not in message
+
+
+@pytest.mark.parametrize("override", ["target.replicas", "=3", "target.model.x=1", "target.replicas=[", "a..b=1"])
+def test_malformed_overrides_are_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load(write(tmp_path, GOOD), [override])
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such file"):
+        load(tmp_path / "absent.yaml")
+
+
+def make_model(directory: Path, *files: str) -> None:
+    directory.mkdir(parents=True)
+    for file in files:
+        (directory / file).write_text('{"vocab_size": 99, "max_position_embeddings": 64}')
+
+
+def test_model_directories_must_be_complete(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD))
+
+    with pytest.raises(ConfigError, match=r"target\.model: .* is not a directory"):
+        check_models(config)
+    make_model(config.target.model, "config.json", "tokenizer.json")
+    with pytest.raises(ConfigError, match=r"target\.model: .* no \*\.safetensors"):
+        check_models(config)
+    (config.target.model / "model.safetensors").touch()
+    make_model(tmp_path / "m" / "de", "config.json")
+    with pytest.raises(ConfigError, match=r"drafters\.de\.model: .* no drafter\.json"):
+        check_models(config)
+    (tmp_path / "m" / "de" / "drafter.json").touch()
+    (tmp_path / "m" / "de" / "model.safetensors").touch()
+    check_models(config)
+
+
+def test_facts_of_the_target(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config = load(path)
+    make_model(config.target.model, "config.json")
+
+    assert target_facts(config).max_context == 64 and target_facts(config).vocab_size == 99
+    assert target_facts(load(path, ["target.max_context=32"])).max_context == 32
+    with pytest.raises(ConfigError, match=r"max_context: 65 exceeds the model's 64"):
+        target_facts(load(path, ["target.max_context=65"]))
+
+
+def test_configuration_cannot_be_changed(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD))
+
+    with pytest.raises(ValueError, match="frozen"):
+        config.target = Config.model_validate({"target": {"model": "x"}}).target

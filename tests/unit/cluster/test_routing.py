@@ -1,0 +1,100 @@
+"""Language, drafter and replica choice."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.config import Config, TenantConfig
+from cluster.errors import UnknownDrafter, UnsupportedLanguage
+from cluster.request import RawRequest
+from cluster.routing import DrafterChoice, TargetLoad, choose_drafter, choose_language, choose_target
+from cluster.tenants import Tenant
+
+CONFIG = Config.model_validate(
+    {
+        "target": {"model": "m"},
+        "drafters": {
+            "de": {"method": "lm", "model": "d", "languages": ["de"], "max_draft_tokens": 6},
+            "lookup": {"method": "ngram"},
+        },
+        "languages": ["en"],
+    }
+)
+ANYONE = Tenant("default", TenantConfig())
+
+
+def test_own_tag_comes_before_detection() -> None:
+    def never() -> str | None:
+        raise AssertionError("a tag makes detection needless")
+
+    assert choose_language(RawRequest(language="de"), ANYONE, CONFIG, never) == "de"
+    assert choose_language(RawRequest(language="DE-at"), ANYONE, CONFIG, never) == "de"
+
+
+def test_detection_then_tenant_default_then_unknown() -> None:
+    german_by_default = Tenant("acme", TenantConfig(default_language="de"))
+
+    assert choose_language(RawRequest(), ANYONE, CONFIG, lambda: "en") == "en"
+    assert choose_language(RawRequest(), german_by_default, CONFIG, lambda: None) == "de"
+    assert choose_language(RawRequest(), german_by_default, CONFIG, lambda: "sw") == "de"
+    assert choose_language(RawRequest(), ANYONE, CONFIG, lambda: None) == "und"
+
+
+@pytest.mark.parametrize("tag", ["xx", "german", "d", "../de", "fr"])
+def test_unknown_tags_are_refused_with_the_known_ones(tag: str) -> None:
+    with pytest.raises(UnsupportedLanguage, match="de, en"):
+        choose_language(RawRequest(language=tag), ANYONE, CONFIG, lambda: None)
+
+
+def test_tenant_may_be_bound_to_languages() -> None:
+    bound = Tenant("acme", TenantConfig(languages=("en",)))
+
+    with pytest.raises(UnsupportedLanguage, match="'de' is not served"):
+        choose_language(RawRequest(language="de"), bound, CONFIG, lambda: None)
+    assert choose_language(RawRequest(), bound, CONFIG, lambda: "de") == "und"
+
+
+@pytest.mark.parametrize(
+    ("raw", "language", "choice"),
+    [
+        (RawRequest(), "de", DrafterChoice("de", False, 6)),
+        (RawRequest(speculation="auto", max_draft_tokens=2), "de", DrafterChoice("de", False, 2)),
+        (RawRequest(max_draft_tokens=60), "de", DrafterChoice("de", False, 6)),
+        (RawRequest(), "en", DrafterChoice()),
+        (RawRequest(speculation="off"), "de", DrafterChoice()),
+        (RawRequest(speculation="lookup"), "de", DrafterChoice("lookup", True, 4)),
+    ],
+)
+def test_drafter_choice(raw: RawRequest, language: str, choice: DrafterChoice) -> None:
+    assert choose_drafter(raw, language, ANYONE, CONFIG) == choice
+
+
+def test_unknown_or_forbidden_drafters_are_refused() -> None:
+    only_lookup = Tenant("acme", TenantConfig(drafters=("lookup",)))
+
+    with pytest.raises(UnknownDrafter, match=r"'nope'.*de, lookup"):
+        choose_drafter(RawRequest(speculation="nope"), "de", ANYONE, CONFIG)
+    with pytest.raises(UnknownDrafter, match="'de'"):
+        choose_drafter(RawRequest(speculation="de"), "de", only_lookup, CONFIG)
+    assert choose_drafter(RawRequest(), "de", only_lookup, CONFIG) == DrafterChoice()
+
+
+def test_a_burst_between_two_heartbeats_is_spread() -> None:
+    sent = {"a": 0, "b": 0, "c": 0}
+    free = {"a": 100, "b": 96, "c": 92}
+
+    for _ in range(9):
+        loads = [TargetLoad(name, "n", free[name], 0, 0, sent[name]) for name in sent]
+        best = choose_target(loads, pages_needed=10)
+        assert best is not None
+        sent[best.replica_id] += 1
+
+    assert sent == {"a": 3, "b": 3, "c": 3}
+
+
+def test_queue_outweighs_free_pages() -> None:
+    roomy_but_queued = TargetLoad("a", "n", 100, queue_length=8, num_sessions=8)
+    idle = TargetLoad("b", "n", 60, queue_length=0, num_sessions=0)
+
+    assert choose_target([roomy_but_queued, idle], pages_needed=10) is idle
+    assert choose_target([], pages_needed=10) is None

@@ -1,0 +1,39 @@
+"""The directory's table, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from deployments.directory import Directory, Registration
+
+TARGET = Registration("target", "target", "t1", "127.0.0.1:1", "n1")
+DRAFTER = Registration("drafter", "de", "d1", "127.0.0.1:2")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_registrations_expire_unless_repeated() -> None:
+    clock = Clock()
+    directory = Directory(clock, expiry_s=5.0)
+    directory.register(TARGET)
+    directory.register(DRAFTER)
+
+    clock.now += 4.0
+    directory.register(TARGET)
+    clock.now += 3.0
+
+    assert directory.replicas() == [TARGET]
+
+
+def test_leaving_replicas_are_gone_at_once() -> None:
+    directory = Directory(Clock())
+    directory.register(TARGET)
+    directory.register(DRAFTER)
+
+    directory.unregister("t1")
+    directory.unregister("unknown")
+
+    assert directory.replicas() == [DRAFTER]

@@ -1,0 +1,148 @@
+"""The public front over real gRPC on loopback: statuses, metadata, cancellation, size limit, health; nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cluster.errors import UnsupportedLanguage
+from cluster.events import Chunk, Event, Figures, Finished, Started, TokenSource
+from cluster.messages import FinishReason
+from cluster.request import RawRequest
+from deployments.front import Front
+from deployments.generation import Generation
+from protos.v1 import generate_pb2 as pb
+from protos.v1.generate_pb2_grpc import GenerationStub
+
+
+class FakeService:
+    """Behaves as the prompt says."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[RawRequest, str, str, str]] = []
+        self.closed = asyncio.Event()
+
+    async def answer(
+        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str
+    ) -> AsyncGenerator[Event, None]:
+        self.calls.append((raw, request_id, tenant_name, key))
+        try:
+            if raw.prompt == b"refuse":
+                raise UnsupportedLanguage("language: 'xx' is not served; served: de")
+            yield Started(request_id, 7, "t", "n", "de", "off", 3)
+            if raw.prompt == b"crash":
+                raise ValueError("/secret/path pid 4711 at 10.0.0.1")
+            if raw.prompt == b"hang":
+                await asyncio.Event().wait()
+            yield Chunk(0, (5,), "\u00e9", (TokenSource.TARGET,), 1)
+            yield Finished(FinishReason.EOS, 3, 1, Figures())
+        finally:
+            self.closed.set()
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[FakeService, grpc.aio.Channel, Front]]:
+    service = FakeService()
+    front = Front(Generation(service), slow_reader_s=30.0)  # type: ignore[arg-type]  # has the one method needed
+    port = await front.start("127.0.0.1", 0)
+    options = (("grpc.max_send_message_length", 64 << 20),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield service, channel, front
+    await front.stop(0)
+
+
+async def failure_of(call: grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEvent]) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    return caught.value
+
+
+async def test_stream_and_unary_tell_the_same() -> None:
+    async with serving() as (service, channel, _):
+        stub = GenerationStub(channel)
+        metadata = (("polydraft-tenant", "acme"), ("polydraft-key", "k"))
+
+        events = [event async for event in stub.GenerateStream(pb.GenerateRequest(prompt=b"x"), metadata=metadata)]
+        response = await stub.Generate(pb.GenerateRequest(prompt=b"x"))
+
+        assert [event.WhichOneof("event") for event in events] == ["started", "chunk", "finished"]
+        assert response.text == events[1].chunk.text == b"\xc3\xa9" and list(response.token_ids) == [5]
+        assert service.calls[0][0] == RawRequest(prompt=b"x") and service.calls[0][2:] == ("acme", "k")
+        assert events[0].started.request_id == service.calls[0][1] != service.calls[1][1]
+
+
+async def test_refusals_have_status_code_and_message() -> None:
+    async with serving() as (_, channel, _):
+        error = await failure_of(GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"refuse")))
+
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details() == "language: 'xx' is not served; served: de"
+        assert ("polydraft-error", "UNSUPPORTED_LANGUAGE") in tuple(error.trailing_metadata() or ())
+
+
+@pytest.mark.parametrize("method", ["GenerateStream", "Generate"])
+async def test_faults_of_ours_tell_a_request_id_and_nothing_else(method: str) -> None:
+    async with serving() as (service, channel, _):
+        call: Callable[..., object] = getattr(GenerationStub(channel), method)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            result = call(pb.GenerateRequest(prompt=b"crash"))
+            if method == "Generate":
+                await result  # type: ignore[misc]  # the stub is untyped
+            else:
+                [event async for event in result]  # type: ignore[attr-defined]
+
+        error = caught.value
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert error.details() == f"internal error; the log has the details under request id {service.calls[0][1]}"
+        assert "secret" not in str(error.trailing_metadata())
+
+
+async def test_cancelled_call_closes_its_answer() -> None:
+    async with serving() as (service, channel, _):
+        call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"hang"))
+        await call.read()
+        call.cancel()
+
+        async with asyncio.timeout(20):
+            await service.closed.wait()
+
+
+async def test_deadline_closes_the_answer() -> None:
+    async with serving() as (service, channel, _):
+        call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"hang"), timeout=1.0)
+
+        assert (await failure_of(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with asyncio.timeout(20):
+            await service.closed.wait()
+
+
+async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> None:
+    async with serving() as (service, channel, _):
+        stub = GenerationStub(channel)
+
+        error = await failure_of(stub.GenerateStream(pb.GenerateRequest(prompt=b"x" * 50_000_000)))
+
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in str(error.details())
+        assert not service.calls
+        assert (await stub.Generate(pb.GenerateRequest(prompt=b"x"))).text
+
+
+async def test_health_is_told_by_name() -> None:
+    async with serving() as (_, channel, front):
+        stub = health_pb2_grpc.HealthStub(channel)
+        await front.set_health("drafter-de", True)
+        await front.set_health("", False)
+
+        drafter = await stub.Check(health_pb2.HealthCheckRequest(service="drafter-de"))
+        overall = await stub.Check(health_pb2.HealthCheckRequest())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
+
+        assert drafter.status == health_pb2.HealthCheckResponse.SERVING
+        assert overall.status == health_pb2.HealthCheckResponse.NOT_SERVING

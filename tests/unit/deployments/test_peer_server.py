@@ -1,0 +1,193 @@
+"""The replicas' side of the internal streams, over a real connection on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from cluster.errors import ContextTooLong
+from cluster.messages import Block, Close, Credit, Heartbeat, Hello, Message, Observe, Open, Resync, Sampling
+from deployments.convert import frame_from_pb, frame_to_pb
+from deployments.peer_server import PeerServer, SessionKey
+from deployments.replica import Servicer
+from protos.v1 import internal_pb2 as pb
+from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
+
+TOKEN = "secret"
+HEARTBEAT_S = 0.05
+LEASE_S = 0.3
+OPEN = Open((1, 2, 3), 3, Sampling(), 5, 0, 10, "default")
+
+
+class Recorder:
+    """A replica that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def hello(self) -> Hello:
+        return Hello("target-1", target_id="t", tokenizer_hash="tok")
+
+    def load(self) -> Heartbeat:
+        return Heartbeat(1, 2, 3)
+
+    def open(self, key: SessionKey, epoch: int, request: Open) -> None:
+        if not request.token_ids:
+            raise ContextTooLong("0 tokens do not fit")
+        self.calls.append(("open", key, epoch))
+
+    def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:
+        self.calls.append(("message", key, body))
+
+    def close(self, key: SessionKey) -> None:
+        self.calls.append(("close", key))
+
+    async def until(self, *call: object) -> None:
+        async with asyncio.timeout(20):
+            while call not in self.calls:
+                await asyncio.sleep(0.01)
+
+
+class Router:
+    """The other end of a stream."""
+
+    def __init__(self, stub: TargetStub, token: str = TOKEN) -> None:
+        self.call = stub.Sessions(metadata=(("polydraft-token", token),))
+
+    async def send(self, *messages: Message) -> None:
+        await self.call.write(frame_to_pb(messages))
+
+    async def receive(self) -> Message:
+        """The next message that is no heartbeat."""
+        while True:
+            frame = await self.call.read()
+            assert isinstance(frame, pb.Frame), "the stream ended"
+            for message in frame_from_pb(frame):
+                if not isinstance(message.body, Heartbeat):
+                    return message
+
+    async def greet(self, router_id: str = "router-1") -> None:
+        await self.send(Message(0, 0, Hello(router_id, target_id="t", tokenizer_hash="tok")))
+        assert isinstance((await self.receive()).body, Hello)
+
+
+@pytest_asyncio.fixture
+async def replica() -> AsyncIterator[tuple[Recorder, PeerServer, TargetStub]]:
+    recorder = Recorder()
+    peers = PeerServer(recorder, TOKEN, HEARTBEAT_S, LEASE_S, asyncio.get_running_loop().time)
+    server = grpc.aio.server()
+    add_TargetServicer_to_server(Servicer(peers), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    peers.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield recorder, peers, TargetStub(channel)
+    await peers.stop(0.0)
+    await server.stop(None)
+
+
+Replica = tuple[Recorder, PeerServer, TargetStub]
+
+
+async def test_sessions_are_opened_fed_and_closed(replica: Replica) -> None:
+    recorder, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+    key = SessionKey("router-1", 7)
+
+    await router.send(Message(7, 1, OPEN), Message(7, 1, Credit(4)))
+    await recorder.until("message", key, Credit(4))
+    peers.send(key, 1, Credit(9))
+    assert await router.receive() == Message(7, 1, Credit(9))
+    await router.send(Message(7, 1, Close()))
+
+    await recorder.until("close", key)
+    assert peers.num_sessions == 0
+
+
+async def test_messages_of_an_old_epoch_are_dropped_both_ways(replica: Replica) -> None:
+    recorder, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+    key = SessionKey("router-1", 7)
+
+    await router.send(Message(7, 1, OPEN), Message(7, 2, OPEN), Message(7, 1, Credit(4)), Message(7, 2, Credit(5)))
+    await recorder.until("message", key, Credit(5))
+    peers.send(key, 1, Credit(8))
+    peers.send(key, 2, Credit(9))
+
+    assert await router.receive() == Message(7, 2, Credit(9))
+    assert ("message", key, Credit(4)) not in recorder.calls
+    assert [call[0] for call in recorder.calls] == ["open", "close", "open", "message"]
+
+
+async def test_a_session_that_cannot_be_opened_is_closed_with_the_reason(replica: Replica) -> None:
+    _, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+
+    await router.send(Message(7, 1, Open((), 0, Sampling(), 5, 0, 10, "default")))
+
+    body = (await router.receive()).body
+    assert isinstance(body, Close)
+    assert isinstance(body.error, ContextTooLong)
+    assert peers.num_sessions == 0
+
+
+async def test_sessions_outlive_a_broken_stream_for_a_lease_and_no_longer(replica: Replica) -> None:
+    recorder, peers, stub = replica
+    first = Router(stub)
+    await first.greet()
+    await first.send(Message(7, 1, OPEN))
+    key = SessionKey("router-1", 7)
+    await recorder.until("open", key, 1)
+
+    first.call.cancel()
+    second = Router(stub)
+    await second.greet()
+    await second.send(Message(7, 1, Resync(3)))
+    await recorder.until("message", key, Resync(3))
+    assert peers.num_sessions == 1
+    second.call.cancel()
+
+    await recorder.until("close", key)
+    assert peers.num_sessions == 0
+
+
+async def test_a_router_without_the_token_is_refused(replica: Replica) -> None:
+    *_, stub = replica
+    router = Router(stub, token="wrong")
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await router.call.read()
+
+    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "hello", [Hello("router-1", protocol=2), Hello(""), Hello("router-1", tokenizer_hash="another")]
+)
+async def test_a_wrong_greeting_is_refused(replica: Replica, hello: Hello) -> None:
+    *_, stub = replica
+    router = Router(stub)
+    await router.send(Message(0, 0, hello))
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await router.call.read()
+
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_silent_stream_still_hears_heartbeats(replica: Replica) -> None:
+    *_, stub = replica
+    router = Router(stub)
+    await router.greet()
+
+    frame = await router.call.read()
+
+    assert isinstance(frame, pb.Frame)
+    assert [message.body for message in frame_from_pb(frame)] == [Heartbeat(1, 2, 3)]
