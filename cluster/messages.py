@@ -29,6 +29,12 @@ class Sampling:
     top_p: float = 1.0
 
 
+PROTOCOL = 1
+"""Version of the internal streams; a peer of another one is refused."""
+TOKEN_METADATA = "polydraft-token"
+"""Key of the cluster's token in a stream's metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """Who a peer is. A router compares what it was told before with what it finds."""
@@ -40,7 +46,7 @@ class Hello:
     vocab_size: int = 0
     max_context: int = 0
     eos_ids: tuple[int, ...] = ()
-    protocol: int = 1
+    protocol: int = PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import grpc
 
 from cluster.errors import PolydraftError
 from cluster.leases import Lease
-from cluster.messages import Body, Close, GoAway, Heartbeat, Hello, Message, Open
+from cluster.messages import PROTOCOL, TOKEN_METADATA, Body, Close, GoAway, Heartbeat, Hello, Message, Open
 from cluster.peers import Deliver, PeerGone, PeerLost
 from cluster.routing import TargetLoad
 from deployments.convert import frame_from_pb, frame_to_pb
@@ -26,8 +26,6 @@ from protos.v1.internal_pb2_grpc import DrafterStub, TargetStub
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 1
-TOKEN_METADATA = "polydraft-token"
 _RETRY_S = 0.2
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
@@ -167,7 +165,6 @@ class PeerClient:
                 peer_id=f"{self._identity.router_id}.{self._num_streams}",
                 target_id=self._identity.target_id,
                 tokenizer_hash=self._identity.tokenizer_hash,
-                protocol=PROTOCOL,
             )
             await call.write(frame_to_pb([Message(0, 0, hello)]))
             writes = asyncio.create_task(self._write(call))

@@ -16,14 +16,25 @@ from typing import Any, Protocol
 import grpc
 
 from cluster.errors import InternalError, PolydraftError
-from cluster.messages import Block, Close, Credit, GoAway, Heartbeat, Hello, Message, Observe, Open, Resync
+from cluster.messages import (
+    PROTOCOL,
+    TOKEN_METADATA,
+    Block,
+    Close,
+    Credit,
+    GoAway,
+    Heartbeat,
+    Hello,
+    Message,
+    Observe,
+    Open,
+    Resync,
+)
 from deployments.convert import frame_from_pb, frame_to_pb
 from protos.v1 import internal_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = 1
-TOKEN_METADATA = "polydraft-token"
 Context = grpc.aio.ServicerContext[pb.Frame, pb.Frame]
 
 

@@ -11,13 +11,13 @@ import pytest_asyncio
 
 from cluster.errors import ContextTooLong
 from cluster.messages import Block, Close, Credit, Heartbeat, Hello, Message, Observe, Open, Resync, Sampling
-from deployments.convert import frame_from_pb, frame_to_pb
+from deployments.convert import frame_from_pb
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.replica import Servicer
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
+from tests.unit.deployments.streams import TOKEN, Router
 
-TOKEN = "secret"
 HEARTBEAT_S = 0.05
 LEASE_S = 0.3
 OPEN = Open((1, 2, 3), 3, Sampling(), 5, 0, 10, "default")
@@ -50,29 +50,6 @@ class Recorder:
         async with asyncio.timeout(20):
             while call not in self.calls:
                 await asyncio.sleep(0.01)
-
-
-class Router:
-    """The other end of a stream."""
-
-    def __init__(self, stub: TargetStub, token: str = TOKEN) -> None:
-        self.call = stub.Sessions(metadata=(("polydraft-token", token),))
-
-    async def send(self, *messages: Message) -> None:
-        await self.call.write(frame_to_pb(messages))
-
-    async def receive(self) -> Message:
-        """The next message that is no heartbeat."""
-        while True:
-            frame = await self.call.read()
-            assert isinstance(frame, pb.Frame), "the stream ended"
-            for message in frame_from_pb(frame):
-                if not isinstance(message.body, Heartbeat):
-                    return message
-
-    async def greet(self, router_id: str = "router-1") -> None:
-        await self.send(Message(0, 0, Hello(router_id, target_id="t", tokenizer_hash="tok")))
-        assert isinstance((await self.receive()).body, Hello)
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,188 @@
+"""A target and a drafter replica without Ray, wired as a router wires them, over real streams on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from tokenizers import Tokenizer, models
+
+from cluster.config import Config
+from cluster.errors import ContextTooLong, Overloaded
+from cluster.messages import (
+    Block,
+    Close,
+    Credit,
+    FinishReason,
+    LocalDraft,
+    Message,
+    Observe,
+    Open,
+    Resync,
+    Sampling,
+    Verdict,
+)
+from deployments.draft_service import DraftService
+from deployments.replica import Servicer
+from deployments.target_service import TargetService
+from protos.v1.internal_pb2_grpc import (
+    DrafterStub,
+    TargetStub,
+    add_DrafterServicer_to_server,
+    add_TargetServicer_to_server,
+)
+from tests.fakes_drafter import write_tiny_drafter
+from tests.tiny_targets import VOCAB_SIZE, write_tiny_target
+from tests.unit.deployments.streams import TOKEN, Router
+
+PROMPT = (5, 9, 11, 20, 41)
+MAX_TOKENS = 20
+PLAIN = LocalDraft()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    directory: Path = tmp_path_factory.mktemp("models")
+    write_tiny_target(directory / "target")
+    vocabulary = {f"t{number}": number for number in range(VOCAB_SIZE)}
+    Tokenizer(models.WordLevel(vocabulary, unk_token="t0")).save(str(directory / "target" / "tokenizer.json"))
+    write_tiny_drafter(directory / "drafter")
+    return Config.model_validate(
+        {
+            "target": {"model": str(directory / "target"), "num_pages": 64, "max_sessions": 3},
+            "drafters": {
+                "de": {"method": "lm", "model": str(directory / "drafter")},
+                "lookup": {"method": "ngram"},
+            },
+        }
+    )
+
+
+@pytest_asyncio.fixture
+async def target(config: Config) -> AsyncIterator[Router]:
+    async for router in _serve(TargetService(config, "target-1", TOKEN), TargetStub):
+        yield router
+
+
+@pytest_asyncio.fixture
+async def drafter(config: Config) -> AsyncIterator[Router]:
+    async for router in _serve(DraftService(config, "de", "de-1", TOKEN), DrafterStub):
+        yield router
+
+
+async def _serve(
+    service: TargetService | DraftService, stub: type[TargetStub] | type[DrafterStub]
+) -> AsyncIterator[Router]:
+    server = grpc.aio.server()
+    if isinstance(service, TargetService):
+        add_TargetServicer_to_server(Servicer(service.server), server)
+    else:
+        add_DrafterServicer_to_server(Servicer(service.server), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    service.server.start()
+    service.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        router = Router(stub(channel))
+        await router.greet()
+        yield router
+    await service.server.stop(0.0)
+    await server.stop(None)
+    service.stop()
+    service.check_health()
+
+
+def _open(local: LocalDraft | None, credit: int = 1_000, temperature: float = 0.8) -> Open:
+    return Open(PROMPT, len(PROMPT), Sampling(temperature), 77, 0, MAX_TOKENS, "default", 4, local, credit)
+
+
+async def _verdicts(target: Router, session: int) -> list[Verdict]:
+    """Until the answer ends."""
+    verdicts: list[Verdict] = []
+    while not verdicts or verdicts[-1].finish_reason is None:
+        body = (await target.receive()).body
+        assert isinstance(body, Verdict), body
+        verdicts.append(body)
+    return verdicts
+
+
+def _tokens(verdicts: list[Verdict]) -> list[int]:
+    return [token for verdict in verdicts for token in verdict.token_ids]
+
+
+async def test_blocks_of_a_drafter_replica_do_not_change_the_text(target: Router, drafter: Router) -> None:
+    await target.send(Message(1, 1, _open(PLAIN)))
+    expected = _tokens(await _verdicts(target, 1))
+
+    await target.send(Message(2, 1, _open(None)))
+    await drafter.send(Message(2, 1, _open(None)))
+    found: list[Verdict] = []
+    while not found or found[-1].finish_reason is None:
+        verdict = (await target.receive()).body
+        assert isinstance(verdict, Verdict)
+        found.append(verdict)
+        if verdict.finish_reason is None:
+            observe = Observe(verdict.base_length, verdict.token_ids, verdict.num_accepted)
+            await drafter.send(Message(2, 1, observe))
+            block = (await drafter.receive()).body
+            assert isinstance(block, Block)
+            assert (block.base_length, block.base_hash) == (verdict.length, verdict.hash)
+            await target.send(Message(2, 1, block))
+
+    assert _tokens(found) == expected
+    assert sum(verdict.num_drafted for verdict in found) > 0
+    assert not any(verdict.late_draft for verdict in found)
+
+
+@pytest.mark.parametrize("method", ["", "lookup"])
+async def test_a_target_that_drafts_by_itself_keeps_to_its_credit(target: Router, method: str) -> None:
+    await target.send(Message(1, 1, _open(LocalDraft(method, 3), credit=2)))
+    first = (await target.receive()).body
+    assert isinstance(first, Verdict)
+    await target.send(Message(1, 1, Credit(1_000)))
+
+    rest = await _verdicts(target, 1)
+
+    assert rest[-1].finish_reason in (FinishReason.LENGTH, FinishReason.EOS)
+    assert first.base_length == len(PROMPT)
+
+
+async def test_a_target_goes_on_undrafted_when_no_block_comes(target: Router) -> None:
+    await target.send(Message(1, 1, _open(None)))
+
+    verdicts = await _verdicts(target, 1)
+
+    assert verdicts[1].late_draft
+    assert all(verdict.num_drafted == 0 for verdict in verdicts)
+
+
+async def test_resync_sends_again_what_came_after_a_length(target: Router) -> None:
+    await target.send(Message(1, 1, _open(PLAIN)))
+    verdicts = await _verdicts(target, 1)
+
+    await target.send(Message(1, 1, Resync(len(PROMPT) + 3)))
+
+    assert await _verdicts(target, 1) == [verdict for verdict in verdicts if verdict.length > len(PROMPT) + 3]
+
+
+async def test_what_cannot_be_decoded_closes_the_session_with_the_reason(target: Router) -> None:
+    too_long = Open(PROMPT * 100, 500, Sampling(), 1, 0, 5, "default", local=PLAIN, credit_tokens=10)
+    await target.send(Message(1, 1, too_long))
+
+    body = (await target.receive()).body
+
+    assert isinstance(body, Close)
+    assert isinstance(body.error, ContextTooLong)
+
+
+async def test_a_full_target_says_so(target: Router) -> None:
+    await target.send(*(Message(session, 1, _open(None, credit=0)) for session in (1, 2, 3, 4)))
+
+    message = await target.receive()
+
+    assert message.session == 4
+    assert isinstance(message.body, Close)
+    assert isinstance(message.body.error, Overloaded)
