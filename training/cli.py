@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     _corpus(step)
     _target_dir(step, "directory with tokenizer.json")
     _training(step, RUNS / "target", minutes=112.0, tokens_per_batch=4_000, threads=2)
+    step.add_argument(
+        "--packing-from",
+        type=float,
+        default=0.55,
+        metavar="SHARE",
+        help="share of the budget from which sentences are packed",
+    )
+    step.add_argument("--start-from", type=Path, help="exported target whose weights a fresh run begins with")
     step.set_defaults(run=_target)
 
     step = steps.add_parser("pretrain", help="stage P: one drafter for all languages; needs the tokenizer only")
@@ -135,7 +143,10 @@ def _target(args: argparse.Namespace) -> None:
     from training.loop import Schedule
     from training.target import train_target
 
-    train_target(args.corpus, args.target, args.work, Schedule(args.minutes), args.tokens_per_batch)
+    schedule = Schedule(args.minutes)
+    train_target(
+        args.corpus, args.target, args.work, schedule, args.tokens_per_batch, args.packing_from, args.start_from
+    )
 
 
 def _pretrain(args: argparse.Namespace) -> None:

@@ -1,11 +1,10 @@
 """Train the demo family's target: a small Llama that translates five languages into English.
 
-python -m training.target --corpus CORPUS --tokenizer models/target --work runs/target --minutes 120
+polydraft train target --corpus CORPUS --minutes 120
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ SEED = 20_261_121
 PAIRS_A_PASS = {"de": 10_000, "fr": 10_000, "ru": 9_000, "ja": 12_000, "zh": 8_000}
 """Pairs drawn from each language for one pass of batches."""
 PACKING_FROM = 0.55
-"""Share of the budget after which examples pack 1 to 4 sentences; before it each holds one."""
 MAX_PACKED = 4
 
 
@@ -45,16 +43,31 @@ def target_config(vocab_size: int) -> LlamaConfig:
     )
 
 
-def train_target(corpus: Path, tokenizer_dir: Path, work: Path, schedule: Schedule, tokens_per_batch: int) -> None:
-    """Train (or go on training) and leave the checkpoint in `work`."""
+def train_target(
+    corpus: Path,
+    tokenizer_dir: Path,
+    work: Path,
+    schedule: Schedule,
+    tokens_per_batch: int,
+    packing_from: float = PACKING_FROM,
+    start_from: Path | None = None,
+) -> None:
+    """Train (or go on training) and leave the checkpoint in `work`.
+
+    From `packing_from` of the budget on, examples pack 1 to 4 sentences; before it each holds one. A fresh run begins
+    with the weights of the exported target in `start_from`, if given.
+    """
     torch.manual_seed(SEED)
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
     pairs = everyday_pairs(corpus, "train")
-    model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+    if start_from is None:
+        model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+    else:
+        model = LlamaForCausalLM.from_pretrained(start_from, dtype=torch.float32, local_files_only=True).train()
 
     def batches_at(progress: float) -> Iterator[Batch]:
         rng = random.Random(f"{SEED}/{progress}")
-        packed = MAX_PACKED if progress >= PACKING_FROM else 1
+        packed = MAX_PACKED if progress >= packing_from else 1
         chosen: list[Pair] = []
         for language, count in PAIRS_A_PASS.items():
             chosen += sample_pairs(pairs[language], count, packed, rng)
@@ -75,20 +88,3 @@ def export_target(work: Path, tokenizer_dir: Path, output: Path) -> None:
     model.load_state_dict(state["model"])
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, do_sample=False)
     model.bfloat16().save_pretrained(output, max_shard_size="14MB")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--tokens-per-batch", type=int, default=4_000)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train_target(args.corpus, args.tokenizer, args.work, Schedule(args.minutes), args.tokens_per_batch)
-
-
-if __name__ == "__main__":
-    main()
