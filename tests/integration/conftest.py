@@ -41,9 +41,10 @@ async def running_cluster() -> AsyncIterator[RunningCluster]:
 
 
 def replicas(deployment: str) -> list[Process]:
-    """The processes of a deployment's replicas, among those that this process started."""
+    """The processes of a deployment's replicas that are up, among those that this process started."""
+    # While a replica is made its title goes on with ".initialize_and_get_metadata".
     title = f"ray::ServeReplica:polydraft:{deployment}"
-    return [process for process in descendants(os.getpid()) if _command(process).split(".")[0] == title]
+    return [process for process in descendants(os.getpid()) if _command(process) == title]
 
 
 def kill(process: Process) -> None:
