@@ -30,7 +30,7 @@ GERMAN = PROMPTS[0].prompt
 LONG_PROMPT = "Translate German to English: " + " ".join(SENTENCES["de"]) + "\n"
 LONG_TOKENS = 200
 # What no status may tell a caller.
-INTERNALS = re.compile(r"Traceback|File \"|\.py\b|/work|/home|/tmp|\bpid\b|127\.0\.0\.1|site-packages|0x[0-9a-f]{6}")
+INTERNALS = re.compile(r"Traceback|File \"|\.py\b|(?:^|\s)/\w+/|\bpid\b|127\.0\.0\.1|site-packages|0x[0-9a-f]{6}")
 
 
 async def _answers(cluster: RunningCluster, speculation: str, temperature: float) -> list[Answer]:
