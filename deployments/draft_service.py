@@ -94,7 +94,7 @@ class DraftService:
             logger.warning("a router sent a message for targets")
             return
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted)
-        self._loop.observe(session_id, body.base_length, verdict)
+        self._loop.observe(body.base_length, verdict)
 
     def close(self, key: SessionKey) -> None:
         session_id = self._drafter_ids.pop(key, None)

@@ -64,7 +64,7 @@ class DraftLoop:
             self._opened.append((session, max_nodes))
             self._changed.notify()
 
-    def observe(self, session_id: int, base_length: int, verdict: DraftVerdict) -> None:
+    def observe(self, base_length: int, verdict: DraftVerdict) -> None:
         """Tokens were committed after `base_length`: draft the next block. Ids are unique over the loop's life."""
         with self._changed:
             self._observed.append((base_length, verdict))

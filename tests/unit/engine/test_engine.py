@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.batch import slots_of
 from engine.engine import CannotServe, Engine
 from engine.local import generate
 from engine.model import TargetModel
@@ -70,6 +71,34 @@ def test_a_quarter_of_the_pages_changes_no_token_and_ends(make_engine: MakeEngin
     assert {session_id: answer.token_ids for session_id, answer in found.items()} == expected
     assert engine.scheduler.num_preemptions > 0
     assert engine.num_free_pages == engine.scheduler.pool.num_usable
+
+
+def _committed_kv(engine: Engine, session_id: int) -> list[torch.Tensor]:
+    """Keys and values of a running sequence's committed tokens, layer by layer."""
+    sequence = engine.scheduler.sequences[session_id]
+    slots = torch.from_numpy(slots_of(sequence.pages, engine.config.page_size, sequence.num_cached))
+    return [half for layer in range(len(engine.target.kv_layers)) for half in engine.cache.read(layer, slots)]
+
+
+def test_kv_after_a_preemption_is_bitwise_that_of_an_undisturbed_run(make_engine: MakeEngine) -> None:
+    requests = make_requests(3, temperature=0.8, max_tokens=150, local=PLAIN)
+    undisturbed, disturbed = make_engine(), make_engine(prefill_chunk=7)
+    for engine in (undisturbed, disturbed):
+        for request in requests:
+            engine.open(request)
+
+    while len(undisturbed.scheduler.sequences[2].token_ids) < len(requests[1].token_ids) + 12:
+        undisturbed.step()
+    wanted = undisturbed.scheduler.sequences[2]
+    while len(disturbed.scheduler.sequences[2].token_ids) < len(requests[1].token_ids) + 6:
+        disturbed.step()
+    disturbed.scheduler.preempt(disturbed.scheduler.sequences[2])
+    while disturbed.scheduler.sequences[2].num_cached < wanted.num_cached:
+        disturbed.step()
+
+    assert disturbed.scheduler.num_preemptions == 1
+    assert disturbed.scheduler.sequences[2].token_ids == wanted.token_ids
+    assert all(map(torch.equal, _committed_kv(disturbed, 2), _committed_kv(undisturbed, 2)))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

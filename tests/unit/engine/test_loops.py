@@ -69,10 +69,10 @@ def test_blocks_are_labelled_with_the_sequence_they_build_on() -> None:
     loop.start()
     try:
         loop.open(DraftSession(1, (5, 6), SamplingParams()), max_nodes=2)
-        loop.observe(1, 2, DraftVerdict(1, (8,), 0))
+        loop.observe(2, DraftVerdict(1, (8,), 0))
         block = arrived.get(timeout=WAIT_S)
-        loop.observe(1, 99, DraftVerdict(1, (9,), 0))  # out of step: closed, no block
-        loop.observe(1, 3, DraftVerdict(1, (9,), 0))
+        loop.observe(99, DraftVerdict(1, (9,), 0))  # out of step: closed, no block
+        loop.observe(3, DraftVerdict(1, (9,), 0))
         loop.close(1)
     finally:
         loop.stop()
