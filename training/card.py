@@ -32,16 +32,20 @@ The models were trained on sentence pairs from these sources. No sentence of the
 
 def write_card(
     evaluation: Path,
-    target_run: Path,
+    target_runs: Sequence[Path],
     pretrain_run: Path,
     finetune_run: Path,
     answers: Path,
     models: Path,
     picture: Path,
 ) -> None:
-    """Write `<models>/README.md` and the picture; raises FileNotFoundError naming a run that is missing."""
+    """Write `<models>/README.md` and the picture; raises FileNotFoundError naming a run that is missing.
+
+    Each of `target_runs` began with the weights of the one before.
+    """
     report = json.loads(evaluation.read_text())
-    logs = {"target": read_log(target_run), "drafter, pretraining": read_log(pretrain_run)}
+    logs = {f"target, run {number}": read_log(run) for number, run in enumerate(target_runs, start=1)}
+    logs["drafter, pretraining"] = read_log(pretrain_run)
     logs |= {f"drafter, {code}": read_log(finetune_run / code) for code in LANGUAGES}
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(logs, picture)
@@ -72,13 +76,16 @@ def draw_curves(logs: dict[str, list[dict[str, float]]], picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = {"target": ["target"], "drafter, pretraining": ["drafter, pretraining"]}
-    panels["drafters, on the target's answers"] = [name for name in logs if name not in panels]
+    panels = {
+        "target": [name for name in logs if name.startswith("target")],
+        "drafter, pretraining": ["drafter, pretraining"],
+        "drafters, on the target's answers": [f"drafter, {code}" for code in LANGUAGES],
+    }
     figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in names:
             minutes = [record["spent_s"] / 60 for record in logs[name]]
-            axis.plot(minutes, smooth([record["loss"] for record in logs[name]]), label=name.removeprefix("drafter, "))
+            axis.plot(minutes, smooth([record["loss"] for record in logs[name]]), label=name.split(", ")[1])
         axis.set(title=title, xlabel="minutes of computing", ylabel="loss on answers, nats a token")
         axis.grid(alpha=0.3)
         if len(names) > 1:
@@ -179,8 +186,8 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   {corpus.NUM_EVERYDAY_WORDS:,} most frequent; source of up to {corpus.MAX_SOURCE_CHARS} characters
   ({corpus.MAX_SOURCE_CHARS_UNSPACED} in Japanese and Chinese).
 - **Target**: {shape.hidden_size} wide, {shape.num_hidden_layers} layers, 8,192 tokens of byte-level BPE, tied
-  embedding. Single sentences first; from {target.PACKING_FROM:.0%} of the time on, prompts pack 1 to
-  {target.MAX_PACKED}. Seed {target.SEED}.
+  embedding. Run 1 reads single sentences first; from {target.PACKING_FROM:.0%} of its time on prompts pack 1 to
+  {target.MAX_PACKED}. Run 2 starts from its weights and packs throughout. Seed {target.SEED}.
 - **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
   Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}. Then the vocabulary is cut
   to the language's tokens. Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at
@@ -222,13 +229,15 @@ def _commands() -> str:
 ```
 polydraft train tokenizer --corpus CORPUS
 polydraft train target    --corpus CORPUS
-polydraft train pretrain  --corpus CORPUS
 polydraft train export
+polydraft train target    --corpus CORPUS --work runs/target-2 --start-from models/target --packing-from 0 --minutes 100
+polydraft train export    --work runs/target-2
+polydraft train pretrain  --corpus CORPUS
 polydraft train distil    --corpus CORPUS
 polydraft train finetune  --language de        # and fr, ru, ja, zh
 polydraft train export    --language de        # likewise
 polydraft train evaluate  --corpus CORPUS
-polydraft train card
+polydraft train card      --target-runs runs/target runs/target-2
 ```
 
 The budgets are minutes of computing, so another machine makes other weights. `polydraft train STEP --help` tells the

@@ -101,7 +101,14 @@ def _parser() -> argparse.ArgumentParser:
 
     step = steps.add_parser("card", help="write models/README.md and the picture of the loss curves")
     step.add_argument("--evaluation", type=Path, default=RUNS / "evaluation.json")
-    step.add_argument("--target-run", type=Path, default=RUNS / "target", help="work directory of target")
+    step.add_argument(
+        "--target-runs",
+        type=Path,
+        nargs="+",
+        default=[RUNS / "target"],
+        metavar="DIR",
+        help="work directories of target; each run started from the one before (default: runs/target)",
+    )
     step.add_argument("--pretrain-run", type=Path, default=RUNS / "pretrain", help="work directory of pretrain")
     step.add_argument("--finetune-run", type=Path, default=RUNS / "finetune", help="holds a directory a language")
     step.add_argument("--answers", type=Path, default=RUNS / "distil", help="output of distil (default: %(default)s)")
@@ -195,5 +202,5 @@ def _card(args: argparse.Namespace) -> None:
     from training.card import write_card
 
     write_card(
-        args.evaluation, args.target_run, args.pretrain_run, args.finetune_run, args.answers, args.models, args.picture
+        args.evaluation, args.target_runs, args.pretrain_run, args.finetune_run, args.answers, args.models, args.picture
     )

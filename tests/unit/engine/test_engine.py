@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.batch import slots_of
+from engine.batch import WorkItem, pack, slots_of
 from engine.engine import CannotServe, Engine
 from engine.local import generate
 from engine.model import TargetModel
@@ -80,7 +80,15 @@ def _committed_kv(engine: Engine, session_id: int) -> list[torch.Tensor]:
     return [half for layer in range(len(engine.target.kv_layers)) for half in engine.cache.read(layer, slots)]
 
 
-def test_kv_after_a_preemption_is_bitwise_that_of_an_undisturbed_run(make_engine: MakeEngine) -> None:
+def _last_logits(engine: Engine, session_id: int) -> torch.Tensor:
+    """Logits of a running sequence after the last token whose KV is there: read once more over the KV before it."""
+    sequence = engine.scheduler.sequences[session_id]
+    last = sequence.num_cached - 1
+    again = WorkItem(sequence.token_ids[last : last + 1], last, sequence.pages, TokenTree(), wants_logits=True)
+    return engine.target.forward(pack([again], engine.cache, engine.min_rows, engine.target.device))
+
+
+def test_kv_and_logits_after_a_preemption_are_bitwise_those_of_an_undisturbed_run(make_engine: MakeEngine) -> None:
     requests = make_requests(3, temperature=0.8, max_tokens=150, local=PLAIN)
     undisturbed, disturbed = make_engine(), make_engine(prefill_chunk=7)
     for engine in (undisturbed, disturbed):
@@ -99,6 +107,7 @@ def test_kv_after_a_preemption_is_bitwise_that_of_an_undisturbed_run(make_engine
     assert disturbed.scheduler.num_preemptions == 1
     assert disturbed.scheduler.sequences[2].token_ids == wanted.token_ids
     assert all(map(torch.equal, _committed_kv(disturbed, 2), _committed_kv(undisturbed, 2)))
+    assert torch.equal(_last_logits(disturbed, 2), _last_logits(undisturbed, 2))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

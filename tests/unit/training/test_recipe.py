@@ -65,7 +65,7 @@ def test_the_report_crosses_drafters_with_languages(family: Path) -> None:
 
 def test_the_card_names_data_and_figures(family: Path) -> None:
     picture = family / "images" / "loss.png"
-    runs = [f"--{name}-run={family / name}" for name in ("target", "pretrain", "finetune")]
+    runs = [f"--{name}={family / name.partition('-')[0]}" for name in ("target-runs", "pretrain-run", "finetune-run")]
     answers = family / "distil"
     arguments = ("--evaluation", family / "evaluation.json", "--answers", answers, "--models", family / "models")
 
