@@ -123,7 +123,7 @@ def main() -> None:
         checkpoint = load_checkpoint(arguments.model)
     else:
         checkpoint = random_checkpoint(arguments.width, arguments.layers, arguments.head_tokens)
-    dtype = resolve_dtype(arguments.dtype, "cpu", checkpoint)
+    dtype = resolve_dtype(arguments.dtype, "cpu")
 
     def build_lm() -> Drafter:
         return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype)

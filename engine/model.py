@@ -15,20 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from engine.attention import IMPLEMENTATION, ShapeRecorder
 from engine.batch import PackedBatch
+from engine.dtypes import best_target_dtype
 from engine.identity import eos_ids
 from engine.kv_cache import LayerShape
 
 
 class ModelRefused(ValueError):
     """The directory holds a model that the engine does not serve; the message names the cause."""
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def refuse_config(config: PreTrainedConfig) -> None:
@@ -100,7 +93,7 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
         raise ModelRefused(f"{directory.name}: no *.safetensors; other weight formats are not loaded")
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     refuse_config(config)
-    dtype = dtype or best_dtype(device)
+    dtype = dtype or best_target_dtype(device)
     model = AutoModelForCausalLM.from_pretrained(
         directory,
         config=config,

@@ -19,6 +19,7 @@ from engine.drafters.checkpoint import DrafterCheckpoint, DrafterManifest, load_
 from engine.drafters.config import DrafterConfig
 from engine.drafters.coupling import coupled_choice
 from engine.drafters.lean_llama import LeanLlama
+from engine.dtypes import best_drafter_dtype
 from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 
@@ -100,7 +101,7 @@ class LMDrafter:
             eos_token_ids=config.eos_token_ids,
             max_nodes=config.max_nodes,
             min_confidence=config.min_confidence,
-            dtype=resolve_dtype(config.dtype, config.device, checkpoint),
+            dtype=resolve_dtype(config.dtype, config.device),
             device=config.device,
         )
 
@@ -175,19 +176,12 @@ class LMDrafter:
         return [self._row_of_token[token] for token in token_ids]
 
 
-def resolve_dtype(name: str, device: str, checkpoint: DrafterCheckpoint) -> torch.dtype:
-    """`auto`: as stored on an accelerator, bf16 on CPUs that multiply it (AMX, AVX512_BF16), else fp32."""
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name in named:
-        return named[name]
-    if name != "auto":
-        raise ValueError(f"unknown dtype {name!r}; use auto, {' or '.join(named)}")
-    if torch.device(device).type != "cpu":
-        return checkpoint.weights["model.norm.weight"].dtype
-    # Older torch cannot tell; fp32 is right everywhere.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bfloat16 = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+def resolve_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype of that name; ValueError if there is none."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": best_drafter_dtype(torch.device(device))}
+    if name not in named:
+        raise ValueError(f"unknown dtype {name!r}; use auto, float32 or bfloat16")
+    return named[name]
 
 
 def _num_common(left: Sequence[int], right: Sequence[int]) -> int:
