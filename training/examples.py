@@ -89,12 +89,14 @@ def batches_by_length(examples: Sequence[Example], tokens_per_batch: int, rng: r
         yield make_batch([examples[i] for i in group])
 
 
-def sample_pairs(pairs: Sequence[Pair], count: int, max_packed: int, rng: random.Random) -> list[Pair]:
-    """About `count` pairs' worth of examples, each packing 1 to `max_packed` sentences of `pairs`."""
+def sample_pairs(
+    pairs: Sequence[Pair], count: int, max_packed: int, single_share: float, rng: random.Random
+) -> list[Pair]:
+    """Examples of about `count` pairs: `single_share` of them hold one sentence, the others 1 to `max_packed`."""
     chosen = [pairs[i] for i in rng.sample(range(len(pairs)), min(count, len(pairs)))]
     packed: list[Pair] = []
     while chosen:
-        size = rng.randint(1, max_packed)
+        size = 1 if rng.random() < single_share else rng.randint(1, max_packed)
         packed.append(pack(chosen[-size:]))
         del chosen[-size:]
     return packed

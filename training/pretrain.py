@@ -25,7 +25,7 @@ SEED = 20_261_122
 PAIRS_A_PASS = 3_000
 """Pairs drawn from each language for one pass: the mixture is even."""
 SINGLE_SHARE = 0.3
-"""Share of the passes whose examples hold one sentence; the others pack 1 to 4."""
+"""Share of the examples that hold one sentence; the others pack 1 to 4."""
 MAX_PACKED = 4
 
 
@@ -45,10 +45,9 @@ def pretrain_drafter(corpus: Path, tokenizer_dir: Path, work: Path, schedule: Sc
 
     def batches_at(progress: float) -> Iterator[Batch]:
         rng = random.Random(f"{SEED}/{progress}")
-        packed = 1 if rng.random() < SINGLE_SHARE else MAX_PACKED
         chosen: list[Pair] = []
         for of_language in pairs.values():
-            chosen += sample_pairs(of_language, PAIRS_A_PASS, packed, rng)
+            chosen += sample_pairs(of_language, PAIRS_A_PASS, MAX_PACKED, SINGLE_SHARE, rng)
         yield from batches_by_length(encode_pairs(tokenizer, chosen), tokens_per_batch, rng)
 
     def loss_of(batch: Batch) -> Tensor:

@@ -55,7 +55,7 @@ def test_a_pass_holds_every_example_once() -> None:
 def test_packs_keep_sentences_in_step() -> None:
     pairs = [Pair("ja", f"<{i}>", f"[{i}]") for i in range(30)]
 
-    packs = sample_pairs(pairs, 30, 4, random.Random(1))
+    packs = sample_pairs(pairs, 30, 4, 0.0, random.Random(1))
 
     assert sum(pack.source.count("<") for pack in packs) == 30
     assert {pack.source.count("<") for pack in packs} == {1, 2, 3, 4}
