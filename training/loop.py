@@ -76,6 +76,7 @@ def train(
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         step, spent_s, tokens = state["step"], state["spent_s"], state["tokens"]
+        _forget_after(step, directory / "loss.jsonl")
 
     budget_s = schedule.minutes * 60
     window: list[float] = []
@@ -106,6 +107,12 @@ def train(
                 saved_s = spent_s
             if spent_s >= budget_s:
                 break
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Drop what a killed run logged after its last checkpoint: those steps are taken again."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def _save(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from training.card import read_log
 from training.examples import IGNORED, Batch, Example, make_batch
 from training.loop import Schedule, answer_loss, train
 
@@ -65,6 +65,7 @@ def test_resume_continues_from_the_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(resumed.state_dict()[name], expected), name
     state = torch.load(tmp_path / "broken" / "checkpoint.pt", weights_only=True)
     assert (state["step"], state["spent_s"], state["tokens"]) == (10, 10.0, 10 * BATCH.ids_BT.numel())
+    assert [record["step"] for record in read_log(tmp_path / "broken")] == [2, 4, 6, 8, 10]
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
@@ -83,6 +84,6 @@ def test_the_log_shows_a_falling_loss(tmp_path: Path) -> None:
     model = Toy()
     train(model, model.loss, endless, schedule_of(40), tmp_path)
 
-    records = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
+    records = read_log(tmp_path)
     assert [record["step"] for record in records] == list(range(2, 41, 2))
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
