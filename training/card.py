@@ -83,9 +83,14 @@ def draw_curves(logs: dict[str, list[dict[str, float]]], picture: Path) -> None:
     }
     figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        start_s = 0.0
         for name in names:
-            minutes = [record["spent_s"] / 60 for record in logs[name]]
-            axis.plot(minutes, smooth([record["loss"] for record in logs[name]]), label=name.split(", ")[1])
+            minutes = [(start_s + record["spent_s"]) / 60 for record in logs[name]]
+            marker = "o" if len(minutes) == 1 else None  # of a run whose log is lost but for its end
+            losses = smooth([record["loss"] for record in logs[name]])
+            axis.plot(minutes, losses, label=name.split(", ")[1], marker=marker)
+            if title == "target":  # its runs follow each other
+                start_s += logs[name][-1]["spent_s"]
         axis.set(title=title, xlabel="minutes of computing", ylabel="loss on answers, nats a token")
         axis.grid(alpha=0.3)
         if len(names) > 1:
@@ -189,7 +194,7 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   embedding. Run 1 read single sentences first; from {target.PACKING_FROM:.0%} of its time on prompts packed 1 to
   {target.MAX_PACKED}. Run 2 started from its weights and packed likewise; after 856 steps {target.SINGLE_SHARE:.0%} of
   its examples went back to one sentence, and Japanese got 15,000 pairs a pass instead of 12,000: the recipe as it
-  stands. Seed {target.SEED}.
+  stands. Of run 1 only the end of the log is kept. Seed {target.SEED}.
 - **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
   Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}. Then the vocabulary is cut
   to the language's tokens. Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at
