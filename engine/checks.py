@@ -45,9 +45,10 @@ def _random_ids(target: TargetModel, count: int) -> list[int]:
 
 
 def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) -> float:
-    """Largest logit difference between the engine (chunks, then a tree) and plain transformers, relative to the spread.
+    """How far logits through the engine (chunks, then a tree) are from plain transformers', relative to their spread.
 
-    Raises `ModelRefused` if it is more than rounding explains.
+    Root mean squares of both: the largest difference of a bf16 model alone says more of its rounding than of its
+    attention. Raises `ModelRefused` if it is more than rounding explains.
     """
     num_tokens = min(num_tokens, target.max_context)
     ids = _random_ids(target, num_tokens)
@@ -60,8 +61,8 @@ def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) ->
     tree = TokenTree((tail[0], wrong, tail[1], wrong, tail[2], tail[3]), (-1, -1, 0, 1, 2, 4), (0, 1, 0, 0, 0, 0))
     found_TV = scratch.logits(head[-7:], len(head) - 7, tree)[[0, 1, 3, 5, 6]].float()
     expected_TV = plain_TV[num_tokens - 5 :]
-    difference = ((found_TV - expected_TV).abs().max() / expected_TV.std().clamp_min(1e-6)).item()
-    tolerance = 1e-3 if target.dtype == torch.float32 else 0.2
+    difference = ((found_TV - expected_TV).square().mean().sqrt() / expected_TV.std().clamp_min(1e-6)).item()
+    tolerance = 1e-3 if target.dtype == torch.float32 else 0.1
     if not difference <= tolerance:
         raise ModelRefused(
             f"{target.model.config.model_type}: logits through the engine differ from transformers' own by "
