@@ -194,7 +194,8 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   embedding. Run 1 read single sentences first; from {target.PACKING_FROM:.0%} of its time on prompts packed 1 to
   {target.MAX_PACKED}. Run 2 started from its weights and packed likewise; after 856 steps {target.SINGLE_SHARE:.0%} of
   its examples went back to one sentence, and Japanese got 15,000 pairs a pass instead of 12,000: the recipe as it
-  stands. Of run 1 only the end of the log is kept. Seed {target.SEED}.
+  stands, but for two things that Muon got since: weight decay, without which the matrices' norms grew to twice those of
+  a shorter run, and a fifth iteration. Of run 1 only the end of the log is kept. Seed {target.SEED}.
 - **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
   Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}. Then the vocabulary is cut
   to the language's tokens. Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="share of the budget from which sentences are packed",
     )
+    step.add_argument("--weight-decay", type=float, default=0.1, help="of the layers' matrices (default: %(default)s)")
     step.add_argument("--start-from", type=Path, help="exported target whose weights a fresh run begins with")
     step.set_defaults(run=_target)
 
@@ -150,7 +151,7 @@ def _target(args: argparse.Namespace) -> None:
     from training.loop import Schedule
     from training.target import train_target
 
-    schedule = Schedule(args.minutes)
+    schedule = Schedule(args.minutes, weight_decay=args.weight_decay)
     train_target(
         args.corpus, args.target, args.work, schedule, args.tokens_per_batch, args.packing_from, args.start_from
     )

@@ -23,6 +23,8 @@ class Schedule:
     minutes: float
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
+    weight_decay: float = 0.0
+    """Of the layers' matrices, whose norms otherwise grow with every step."""
     num_warmup_steps: int = 60
     decay_share: float = 0.4
     """The last share of the budget, over which the learning rate falls to zero as 1 - sqrt(share of it gone).
@@ -70,7 +72,10 @@ def train(
     """
     directory.mkdir(parents=True, exist_ok=True)
     matrices, rest = split_parameters(model)
-    optimizers = (Muon(matrices, lr=1.0), torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0))
+    optimizers = (
+        Muon(matrices, lr=1.0, weight_decay=schedule.weight_decay),
+        torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0),
+    )
     rates = (schedule.muon_lr, schedule.adamw_lr)
     checkpoint = directory / "checkpoint.pt"
     step, spent_s, tokens = 0, 0.0, 0

@@ -44,8 +44,9 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
         load_target(tmp_path, None, CPU)
 
 
-def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path: Path) -> None:
-    target = load_target(write_tiny_target(tmp_path), torch.float32, CPU)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    target = load_target(write_tiny_target(tmp_path), dtype, CPU)
     target.model.model.layers[0].self_attn.register_forward_hook(
         lambda module, args, kwargs, output: (output[0] * 1.5, output[1]) if "step" in kwargs else output,
         with_kwargs=True,
