@@ -17,6 +17,8 @@ ROW_COUNTS = (1, 2, 5, 17, 64, 300)
 PADDINGS = (1, 2, 4, 8, 16)
 """Row counts to which smaller steps may be padded so that a matrix product takes the same path for all of them."""
 _PAGE_SIZE = 16
+_MOST_ROUNDING = 0.5
+"""A larger difference in a narrow dtype is never taken for rounding, in standard deviations of the logits."""
 
 
 class NotInvariant(ValueError):
@@ -44,11 +46,15 @@ def _random_ids(target: TargetModel, count: int) -> list[int]:
     return torch.randint(0, target.vocab_size, (count,), generator=generator).tolist()
 
 
-def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) -> float:
-    """How far logits through the engine (chunks, then a tree) are from plain transformers', relative to their spread.
+def _distance(found_TV: Tensor, expected_TV: Tensor) -> float:
+    """Largest difference of two logit matrices, in standard deviations of the second."""
+    return ((found_TV - expected_TV).abs().max() / expected_TV.std().clamp_min(1e-6)).item()
 
-    Root mean squares of both: the largest difference of a bf16 model alone says more of its rounding than of its
-    attention. Raises `ModelRefused` if it is more than rounding explains.
+
+def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) -> float:
+    """Largest logit difference between the engine (chunks, then a tree) and plain transformers, relative to the spread.
+
+    Raises `ModelRefused` if it is more than rounding explains.
     """
     num_tokens = min(num_tokens, target.max_context)
     ids = _random_ids(target, num_tokens)
@@ -61,8 +67,12 @@ def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) ->
     tree = TokenTree((tail[0], wrong, tail[1], wrong, tail[2], tail[3]), (-1, -1, 0, 1, 2, 4), (0, 1, 0, 0, 0, 0))
     found_TV = scratch.logits(head[-7:], len(head) - 7, tree)[[0, 1, 3, 5, 6]].float()
     expected_TV = plain_TV[num_tokens - 5 :]
-    difference = ((found_TV - expected_TV).square().mean().sqrt() / expected_TV.std().clamp_min(1e-6)).item()
-    tolerance = 1e-3 if target.dtype == torch.float32 else 0.1
+    difference = _distance(found_TV, expected_TV)
+    tolerance = 1e-3 if target.dtype == torch.float32 else 0.2
+    if tolerance < difference <= _MOST_ROUNDING and target.dtype != torch.float32:
+        # Large weights amplify rounding; how much is what transformers' own two attentions differ by.
+        other_TV = target.plain_logits(ids, "sdpa")[num_tokens - 5 :].float()
+        tolerance = max(tolerance, 2.0 * _distance(other_TV, expected_TV))
     if not difference <= tolerance:
         raise ModelRefused(
             f"{target.model.config.model_type}: logits through the engine differ from transformers' own by "

@@ -238,7 +238,7 @@ def _commands() -> str:
 polydraft train tokenizer --corpus CORPUS
 polydraft train target    --corpus CORPUS
 polydraft train export
-polydraft train target    --corpus CORPUS --work runs/target-2 --start-from models/target --packing-from 0 --minutes 100
+polydraft train target    --corpus CORPUS --work runs/target-2 --start-from models/target --packing-from 0 --minutes 107
 polydraft train export    --work runs/target-2
 polydraft train pretrain  --corpus CORPUS
 polydraft train distil    --corpus CORPUS

@@ -56,6 +56,12 @@ def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path
         check_agreement(target, 8)
 
 
+def test_the_demo_target_is_served_in_bf16(request: pytest.FixtureRequest) -> None:
+    target = load_target(request.config.rootpath / "models" / "target", torch.bfloat16, CPU)
+
+    assert check_agreement(target, 8) < 0.5
+
+
 def test_eos_ids_come_from_the_generation_config(tmp_path: Path) -> None:
     write_tiny_target(tmp_path)
     path = tmp_path / "generation_config.json"
