@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cluster.events import Chunk, Figures, Finished, TokenSource
 from cluster.messages import FinishReason, Verdict
-from cluster.request import Request
+from cluster.request import Request, Resume
 from cluster.streaming import Detokenizer, StopStrings
 from cluster.text import Tokenizer
 
@@ -23,8 +23,8 @@ class _Told:
 class Answer:
     """State of one answer, rebuilt from the resumed tokens if there are any.
 
-    What is told of the text is a function of the tokens alone, however they were grouped; so a resumed answer continues
-    where the first router stopped.
+    What is told of the text before the answer's end is a function of the tokens alone, however they were grouped; so a
+    resumed answer continues where the first router stopped. What the end told is known by the length of all text.
     """
 
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
@@ -36,8 +36,10 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.figures = Figures()
         self._num_resumed = 0
+        self._told_ahead = 0
+        """Bytes of text that an earlier router told although the tokens alone would still withhold them."""
         if request.resume is not None:
-            self._resume(request.resume.token_ids)
+            self._resume(request.resume)
             self.next_round = request.resume.next_round
 
     @property
@@ -62,6 +64,7 @@ class Answer:
         elif verdict.finish_reason is not None or len(self.token_ids) >= self._request.max_tokens:
             self.finish_reason = verdict.finish_reason or FinishReason.LENGTH
             text += self._rest()
+        text = self._untold(text)
         if not told.num_tokens and not text:
             return None
         num_drafted = min(verdict.num_accepted, told.num_tokens)
@@ -71,7 +74,7 @@ class Answer:
     def cut(self, reason: FinishReason) -> Chunk | None:
         """End the answer here; tells text that was withheld."""
         self.finish_reason = reason
-        text = self._rest()
+        text = self._untold(self._rest())
         return Chunk(len(self.token_ids), (), text, (), self.next_round) if text else None
 
     def count_failover(self) -> None:
@@ -83,9 +86,10 @@ class Answer:
         num_prompt = len(self._request.prompt_ids)
         return Finished(self.finish_reason, num_prompt, len(self.token_ids) - self._num_resumed, self.figures)
 
-    def _resume(self, token_ids: tuple[int, ...]) -> None:
-        told = self._append(token_ids)
+    def _resume(self, resume: Resume) -> None:
+        told = self._append(resume.token_ids)
         self._num_resumed = told.num_tokens
+        self._told_ahead = max(resume.text_bytes - len(told.text.encode()), 0)
         if told.stopped:
             self.finish_reason = FinishReason.STOP
         elif len(self.token_ids) >= self._request.max_tokens:
@@ -106,6 +110,13 @@ class Answer:
     def _rest(self) -> str:
         """Text that was held back in case it went on."""
         return self._stops.push(self._detokenizer.flush()).text + self._stops.flush()
+
+    def _untold(self, text: str) -> str:
+        """`text` without what an earlier router told of it."""
+        encoded = text.encode()
+        ahead = min(self._told_ahead, len(encoded))
+        self._told_ahead -= ahead
+        return encoded[ahead:].decode(errors="ignore")
 
     def _count(self, verdict: Verdict, *, is_prefill: bool) -> None:
         if is_prefill:

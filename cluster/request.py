@@ -23,6 +23,7 @@ class RawResume:
     effective_seed: int = 0
     numerics_id: str = ""
     next_round: int = 0
+    text_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Resume:
     token_ids: tuple[int, ...]
     numerics_id: str
     next_round: int
+    text_bytes: int = 0
+    """Of UTF-8 that the caller has of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ def check_resume(raw: RawRequest, max_tokens: int, vocab_size: int) -> Resume | 
         raise InvalidRequest(f"resume.token_ids: {len(resume.token_ids)} tokens exceed the answer's {max_tokens}")
     if outside := [token for token in resume.token_ids if not 0 <= token < vocab_size]:
         raise InvalidRequest(f"resume.token_ids: {outside[0]} is outside the vocabulary of {vocab_size}")
-    return Resume(resume.token_ids, resume.numerics_id, resume.next_round)
+    return Resume(resume.token_ids, resume.numerics_id, resume.next_round, resume.text_bytes)
 
 
 def seed_of(raw: RawRequest, drawn: int) -> int:

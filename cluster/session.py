@@ -68,6 +68,7 @@ class Session:
                 arrival = await self._next_arrival()
                 chunk = await self._handle(arrival) if arrival else self._answer.cut(FinishReason.TIME_BUDGET)
                 if chunk is not None:
+                    await asyncio.sleep(0)  # what was sent to the drafter leaves before the chunk is written
                     yield chunk
                     self._target.taken(len(chunk.token_ids))
             yield self._answer.finished()

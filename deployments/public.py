@@ -73,7 +73,13 @@ def _turns_from_pb(chat: pb.ChatMessages) -> tuple[RawTurn, ...]:
 
 
 def _resume_from_pb(resume: pb.Resume) -> RawResume:
-    return RawResume(tuple(resume.token_ids), resume.effective_seed, resume.numerics_id, resume.next_round)
+    return RawResume(
+        token_ids=tuple(resume.token_ids),
+        effective_seed=resume.effective_seed,
+        numerics_id=resume.numerics_id,
+        next_round=resume.next_round,
+        text_bytes=resume.text_bytes,
+    )
 
 
 def _started_to_pb(started: Started) -> pb.Started:

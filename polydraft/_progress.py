@@ -21,6 +21,7 @@ class Progress:
         self._request = request
         self._started: Started | None = None
         self._next_round = 0
+        self._text_bytes = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def request(self, elapsed_s: float) -> pb.GenerateRequest:
@@ -35,6 +36,7 @@ class Progress:
                 effective_seed=self._started.effective_seed,
                 numerics_id=self._started.numerics_id,
                 next_round=self._next_round,
+                text_bytes=self._text_bytes,
             )
         )
         if self._request.time_budget_s > 0:
@@ -51,6 +53,7 @@ class Progress:
             self._check_place(event)
             self.token_ids.extend(event.token_ids)
             self._next_round = max(self._next_round, message.chunk.next_round)
+            self._text_bytes += len(message.chunk.text)
             yield event
         else:
             yield from self._accept_finished(event)

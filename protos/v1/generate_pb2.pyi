@@ -69,16 +69,18 @@ class ChatMessage(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("token_ids", "effective_seed", "numerics_id", "next_round")
+    __slots__ = ("token_ids", "effective_seed", "numerics_id", "next_round", "text_bytes")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_SEED_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_ID_FIELD_NUMBER: _ClassVar[int]
     NEXT_ROUND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     effective_seed: int
     numerics_id: str
     next_round: int
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., effective_seed: _Optional[int] = ..., numerics_id: _Optional[str] = ..., next_round: _Optional[int] = ...) -> None: ...
+    text_bytes: int
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., effective_seed: _Optional[int] = ..., numerics_id: _Optional[str] = ..., next_round: _Optional[int] = ..., text_bytes: _Optional[int] = ...) -> None: ...
 
 class GenerateEvent(_message.Message):
     __slots__ = ("started", "chunk", "finished")

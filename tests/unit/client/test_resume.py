@@ -37,7 +37,7 @@ async def test_a_broken_answer_goes_on_without_gap_or_repeat(cuts: list[int | No
     assert len(servicer.requests) == 1 + len(cuts)
 
 
-async def test_resume_carries_tokens_seed_numerics_and_round() -> None:
+async def test_resume_carries_tokens_seed_numerics_round_and_length_of_the_text() -> None:
     servicer = FakeGeneration({PROMPT: SCRIPT}, cuts=[7])
     with serving(servicer) as address:
         async with AsyncClient(address, tenant="acme") as connection:
@@ -46,6 +46,7 @@ async def test_resume_carries_tokens_seed_numerics_and_round() -> None:
     again = servicer.requests[1]
     assert list(again.resume.token_ids) == SCRIPT.token_ids[:7]
     assert (again.resume.effective_seed, again.resume.numerics_id, again.resume.next_round) == (77, NUMERICS_ID, 3)
+    assert again.resume.text_bytes == len("".join(f"w{i} " for i in range(7)))
     assert (again.prompt, again.max_tokens) == (PROMPT, 18)
     assert 0 < again.time_budget_s < 60
     assert servicer.metadata[1]["polydraft-tenant"] == "acme"

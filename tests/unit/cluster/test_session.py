@@ -397,6 +397,20 @@ async def test_resumed_answer_is_the_rest_of_the_whole_one(
     assert target.channels[0].opened.round == 12
 
 
+@pytest.mark.parametrize("told", ["The train leaves at nine; na\u00efve \U0001f682 passengers ", TEXT[:-1], TEXT])
+async def test_text_withheld_to_the_end_is_told_once_when_the_stream_breaks_after_it(
+    tokenizer: Tokenizer, clock: FakeClock, told: str
+) -> None:
+    ids = tokenizer.encode_prompt(TEXT)
+    resume = Resume(tuple(ids), "n1", 12, text_bytes=len(told.encode()))
+    request = make_request(tokenizer, stop=("wait.!",), resume=resume)
+
+    events = await collect(new_session(request, FakeFleet(clock, [FakeTarget("t1", ids)]), tokenizer))
+
+    assert told + text_of(events) == TEXT
+    assert finished_of(events).finish_reason is FinishReason.EOS
+
+
 async def test_resumed_answer_that_is_complete_needs_no_session(tokenizer: Tokenizer, clock: FakeClock) -> None:
     ids = tokenizer.encode_prompt("abcdef")
     target = FakeTarget("t1", ids)

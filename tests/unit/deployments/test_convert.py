@@ -142,7 +142,7 @@ def test_request_fields_and_their_absence() -> None:
             time_budget_s=2.5,
             speculation="off",
             max_draft_tokens=4,
-            resume=pb.Resume(token_ids=[1], effective_seed=2, numerics_id="n", next_round=3),
+            resume=pb.Resume(token_ids=[1], effective_seed=2, numerics_id="n", next_round=3, text_bytes=4),
             min_p=0.0,
             logit_bias={1: 2.0},
         )
@@ -161,7 +161,7 @@ def test_request_fields_and_their_absence() -> None:
         time_budget_s=2.5,
         speculation="off",
         max_draft_tokens=4,
-        resume=RawResume((1,), 2, "n", 3),
+        resume=RawResume((1,), 2, "n", 3, 4),
         not_built=("min_p", "logit_bias"),
     )
 
