@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument(
         "--packing-from",
         type=float,
-        default=0.55,
+        default=0.3,
         metavar="SHARE",
         help="share of the budget from which sentences are packed",
     )

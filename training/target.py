@@ -19,9 +19,9 @@ from training.examples import IGNORED, Batch, batches_by_length, encode_pairs, s
 from training.loop import Schedule, answer_loss, train
 
 SEED = 20_261_121
-PAIRS_A_PASS = {"de": 10_000, "fr": 10_000, "ru": 9_000, "ja": 15_000, "zh": 8_000}
+PAIRS_A_PASS = {"de": 11_000, "fr": 12_000, "ru": 9_000, "ja": 14_000, "zh": 8_000}
 """Pairs drawn from each language for one pass of batches."""
-PACKING_FROM = 0.55
+PACKING_FROM = 0.3
 MAX_PACKED = 4
 SINGLE_SHARE = 0.65
 """Of the examples that could be packed: sentences alone teach words fastest, packs teach to go on to the next one."""
