@@ -27,12 +27,13 @@ PAIRS_A_PASS = 3_000
 SINGLE_SHARE = 0.3
 """Share of the examples that hold one sentence; the others pack 1 to 4."""
 MAX_PACKED = 4
+WEIGHT_DECAY = 0.1
 
 
 def pretrain_schedule(minutes: float, num_threads: int) -> Schedule:
     """One thread counts its own processor time, so that a busy machine makes the run longer and not worse."""
     clock = time.process_time if num_threads == 1 else time.perf_counter
-    return Schedule(minutes, checkpoint_every_s=120.0, clock=clock)
+    return Schedule(minutes, weight_decay=WEIGHT_DECAY, checkpoint_every_s=120.0, clock=clock)
 
 
 def pretrain_drafter(corpus: Path, tokenizer_dir: Path, work: Path, schedule: Schedule, tokens_per_batch: int) -> None:
