@@ -84,6 +84,7 @@ def train(
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        optimizers[0].param_groups[0]["weight_decay"] = schedule.weight_decay  # as asked now, not when it was saved
         step, spent_s, tokens = state["step"], state["spent_s"], state["tokens"]
         _forget_after(step, directory / "loss.jsonl")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,17 @@ def test_resume_continues_from_the_checkpoint(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "broken" / "checkpoint.pt", weights_only=True)
     assert (state["step"], state["spent_s"], state["tokens"]) == (10, 10.0, 10 * BATCH.ids_BT.numel())
     assert [record["step"] for record in read_log(tmp_path / "broken")] == [2, 4, 6, 8, 10]
+
+
+def test_a_resumed_run_takes_the_weight_decay_it_is_given(tmp_path: Path) -> None:
+    plain, again, decayed = Toy(), Toy(), Toy()
+    train(plain, plain.loss, endless, schedule_of(4), tmp_path / "plain")
+    shutil.copytree(tmp_path / "plain", tmp_path / "decayed")
+
+    train(again, again.loss, endless, schedule_of(8), tmp_path / "plain")
+    train(decayed, decayed.loss, endless, replace(schedule_of(8), weight_decay=5.0), tmp_path / "decayed")
+
+    assert decayed.inner.weight.norm() < again.inner.weight.norm()
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
