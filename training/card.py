@@ -198,9 +198,10 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   (Its steps 367 to 606 also read Russian, Japanese and Chinese pairs of up to 12 words among the 4,000 most frequent.)
   Of run 1 only the end of the log is kept. Seed {target.SEED}.
 - **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
-  Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}. Then the vocabulary is cut
-  to the language's tokens. Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at
-  temperatures {_listed(map(str, distil.TEMPERATURES))} (seed {distil.SEED}; {written}).
+  Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}; its first 8 minutes went the
+  way of the target's first runs. Then the vocabulary is cut to the language's tokens.
+  Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at temperatures
+  {_listed(map(str, distil.TEMPERATURES))} (seed {distil.SEED}; {written}).
   Stage F weighs the target's law over its likeliest tokens by {finetune.TEACHER_SHARE} and the token it chose by the
   rest, seed {finetune.SEED}.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
