@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.batch import WorkItem, pack
 from engine.checks import NotInvariant, check_agreement, check_step_invariance, find_min_rows
@@ -95,6 +95,26 @@ def test_a_sibling_is_not_seen(family: TargetModel) -> None:
 def test_a_layer_that_looks_at_the_number_of_rows_is_named(target: TargetModel) -> None:
     layer = target.model.model.layers[1].mlp.up_proj
     handle = layer.register_forward_hook(lambda module, args, output: output * (1 + 1e-3 * (args[0].shape[1] > 40)))
+    try:
+        with pytest.raises(NotInvariant, match=r"model\.layers\.1\.mlp\.up_proj"):
+            find_min_rows(target)
+    finally:
+        handle.remove()
+
+
+def test_a_layer_that_differs_in_small_steps_on_few_rows_is_found(target: TargetModel) -> None:
+    """Two paths of a narrow product round alike on most rows, so a probe of one place would miss the others."""
+    layer = target.model.model.layers[1].mlp.up_proj
+    inputs: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, args, output: inputs.append(args[0][0, :, 0]))
+    find_min_rows(target)
+    handle.remove()
+    limit = max(inputs, key=len).quantile(0.95)
+
+    def differ(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        return output * (1 + 1e-3 * (args[0].shape[1] <= 16) * (args[0][..., :1] > limit))
+
+    handle = layer.register_forward_hook(differ)
     try:
         with pytest.raises(NotInvariant, match=r"model\.layers\.1\.mlp\.up_proj"):
             find_min_rows(target)
