@@ -200,8 +200,9 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
 - **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
   Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}; its first 8 minutes went the
   way of the target's first runs. Then the vocabulary is cut to the language's tokens.
-  Stage F: answers that the target wrote, {distil.GREEDY_SHARE:.0%} greedy, the rest at temperatures
-  {_listed(map(str, distil.TEMPERATURES))} (seed {distil.SEED}; {written}).
+  Stage F: answers that the target wrote to prompts of the everyday subset and of the whole corpus,
+  {distil.GREEDY_SHARE:.0%} greedy, the rest at temperatures {_listed(map(str, distil.TEMPERATURES))}
+  (seed {distil.SEED}; {written}).
   Stage F weighs the target's law over its likeliest tokens by {finetune.TEACHER_SHARE} and the token it chose by the
   rest, seed {finetune.SEED}.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from engine.identity import target_id
-from training.corpus import LANGUAGES, Pair, everyday_pairs, pack, prompt_text
+from training.corpus import LANGUAGES, Pair, everyday_pairs, pack, prompt_text, read_training_pairs
 from training.examples import eos_id
 from training.generation import groups_of_equal_length, write_answers
 
@@ -55,8 +55,11 @@ class Record:
     top_probs: list[list[float]]
 
 
-def plan(tokenizer: Tokenizer, pairs: Sequence[Pair], num_prompts: int) -> list[Task]:
-    """`num_prompts` tasks that pack 1 to 4 sentences each. The same call gives the same ids and prompts."""
+def plan(tokenizer: Tokenizer, pairs: Sequence[Pair], num_prompts: int, source: str = "") -> list[Task]:
+    """`num_prompts` tasks that pack 1 to 4 sentences each. The same call gives the same ids and prompts.
+
+    `source` names where the pairs come from; it is part of the ids.
+    """
     language = pairs[0].language
     rng = random.Random(f"{SEED}/{language}")
     packed: list[Pair] = []
@@ -70,7 +73,7 @@ def plan(tokenizer: Tokenizer, pairs: Sequence[Pair], num_prompts: int) -> list[
     encoded = tokenizer.encode_batch([prompt_text(language, pair.source) for pair in packed])
     temperatures = [0.0 if rng.random() < GREEDY_SHARE else rng.choice(TEMPERATURES) for _ in packed]
     return [
-        Task(f"{language}-{number:06d}", language, temperature, encoding.ids)
+        Task(f"{language}-{source}{number:06d}", language, temperature, encoding.ids)
         for number, (temperature, encoding) in enumerate(zip(temperatures, encoded, strict=True))
     ]
 
@@ -155,9 +158,11 @@ def distil_languages(
     bind_to_target(work, target_id(target_dir))
     tokenizer = Tokenizer.from_file(str(target_dir / "tokenizer.json"))
     model = LlamaForCausalLM.from_pretrained(target_dir, dtype=torch.float32).eval()
-    pairs = everyday_pairs(corpus, "train")
+    everyday, whole = everyday_pairs(corpus, "train"), read_training_pairs(corpus)
     for language in languages:
-        tasks = plan(tokenizer, pairs[language], num_prompts)
+        # A drafter has to foresee what the target makes of sentences that it was not trained on, too.
+        tasks = plan(tokenizer, everyday[language], num_prompts // 2)
+        tasks += plan(tokenizer, whole[language], num_prompts - num_prompts // 2, source="whole-")
         share = minutes / len(languages)
         count = distil(model, eos_id(tokenizer), tasks, work, share, worker, num_workers)
         print(f"{language}: {count} answers written", flush=True)
