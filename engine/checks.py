@@ -19,8 +19,6 @@ PADDINGS = (1, 2, 4, 8, 16)
 NUM_PLACES = 32
 """Where each row count is tried: two paths of a narrow product round alike on nine rows of ten."""
 _PAGE_SIZE = 16
-_MOST_ROUNDING = 0.5
-"""A larger difference in a narrow dtype is never taken for rounding, in standard deviations of the logits."""
 
 
 class NotInvariant(ValueError):
@@ -48,11 +46,6 @@ def _random_ids(target: TargetModel, count: int) -> list[int]:
     return torch.randint(0, target.vocab_size, (count,), generator=generator).tolist()
 
 
-def _distance(found_TV: Tensor, expected_TV: Tensor) -> float:
-    """Largest difference of two logit matrices, in standard deviations of the second."""
-    return ((found_TV - expected_TV).abs().max() / expected_TV.std().clamp_min(1e-6)).item()
-
-
 def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) -> float:
     """Largest logit difference between the engine (chunks, then a tree) and plain transformers, relative to the spread.
 
@@ -69,12 +62,8 @@ def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) ->
     tree = TokenTree((tail[0], wrong, tail[1], wrong, tail[2], tail[3]), (-1, -1, 0, 1, 2, 4), (0, 1, 0, 0, 0, 0))
     found_TV = scratch.logits(head[-7:], len(head) - 7, tree)[[0, 1, 3, 5, 6]].float()
     expected_TV = plain_TV[num_tokens - 5 :]
-    difference = _distance(found_TV, expected_TV)
+    difference = ((found_TV - expected_TV).abs().max() / expected_TV.std().clamp_min(1e-6)).item()
     tolerance = 1e-3 if target.dtype == torch.float32 else 0.2
-    if tolerance < difference <= _MOST_ROUNDING and target.dtype != torch.float32:
-        # Large weights amplify rounding; how much is what transformers' own two attentions differ by.
-        other_TV = target.plain_logits(ids, "sdpa")[num_tokens - 5 :].float()
-        tolerance = max(tolerance, 2.0 * _distance(other_TV, expected_TV))
     if not difference <= tolerance:
         raise ModelRefused(
             f"{target.model.config.model_type}: logits through the engine differ from transformers' own by "
@@ -144,7 +133,8 @@ def _same_rows(module: nn.Module, rows_1TD: Tensor, expected_1TD: Tensor, paddin
         count = min(count, available)
         missing = max(0, padding - count)
         zeros = rows_1TD.new_zeros(1, missing, rows_1TD.shape[2])
-        for start in torch.linspace(0, available - count, min(NUM_PLACES, available // count)).long().tolist():
+        # From the end on, so that a row is also tried at another place when there is room for one trial only.
+        for start in torch.linspace(available - count, 0, min(NUM_PLACES, available // count)).long().tolist():
             padded = torch.cat([rows_1TD[:, start : start + count], zeros], dim=1)
             if not torch.equal(module(padded)[:, :count], expected_1TD[:, start : start + count]):
                 return False

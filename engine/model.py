@@ -71,9 +71,9 @@ class TargetModel:
         return logits_1RV[0, : batch.num_logit_rows]
 
     @torch.inference_mode()
-    def plain_logits(self, token_ids: list[int], attention: str = "eager") -> Tensor:
-        """Logits [T, V] of one sequence by an attention of transformers' own: what the engine must agree with."""
-        self.model.set_attn_implementation(attention)
+    def plain_logits(self, token_ids: list[int]) -> Tensor:
+        """Logits [T, V] of one sequence by transformers' own attention: what the engine must agree with."""
+        self.model.set_attn_implementation("eager")
         try:
             ids = torch.tensor([token_ids], device=self.device)
             logits_TV: Tensor = self.model(input_ids=ids, use_cache=False).logits[0]

@@ -59,7 +59,7 @@ def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path
 def test_the_demo_target_is_served_in_bf16(request: pytest.FixtureRequest) -> None:
     target = load_target(request.config.rootpath / "models" / "target", torch.bfloat16, CPU)
 
-    assert check_agreement(target, 8) < 0.5
+    assert check_agreement(target, 8) <= 0.2
 
 
 def test_eos_ids_come_from_the_generation_config(tmp_path: Path) -> None:
