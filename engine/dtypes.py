@@ -12,15 +12,16 @@ import torch
 
 def best_target_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on accelerators and on CPUs with AMX or AVX512_BF16, else float32."""
-    return torch.bfloat16 if device.type != "cpu" or _cpu_has("amx_bf16", "avx512_bf16") else torch.float32
+    return torch.bfloat16 if device.type != "cpu" or bf16_features() else torch.float32
 
 
 def best_drafter_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on accelerators and on CPUs with AMX, else float32."""
-    return torch.bfloat16 if device.type != "cpu" or _cpu_has("amx_bf16") else torch.float32
+    return torch.bfloat16 if device.type != "cpu" or "amx_bf16" in bf16_features() else torch.float32
 
 
-def _cpu_has(*features: str) -> bool:
+def bf16_features() -> tuple[str, ...]:
+    """What this CPU multiplies bf16 with; empty if it does not."""
     # Older torch cannot tell; fp32 is right everywhere.
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(feature) for feature in features)
+    return tuple(feature for feature in ("amx_bf16", "avx512_bf16") if capabilities.get(feature))

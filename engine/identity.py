@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-ENGINE_VERSION = 1
+from engine.dtypes import bf16_features
+
+ENGINE_VERSION = 2
 """Raised when a change of the engine may change the bits of a text."""
 
 _SAMPLES = (
@@ -69,6 +71,7 @@ def numerics_id(
     if device.type == "cuda":
         architecture = torch.cuda.get_device_name(device)
     else:
-        architecture = f"{platform.machine()}/{torch.backends.cpu.get_cpu_capability()}"
+        features = (torch.backends.cpu.get_cpu_capability(), *bf16_features())
+        architecture = "/".join((platform.machine(), *features))
     facts = (target, tokenizer, str(dtype), architecture, mode, num_shards, torch.__version__, ENGINE_VERSION)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

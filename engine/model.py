@@ -18,6 +18,7 @@ from engine.batch import PackedBatch
 from engine.dtypes import best_target_dtype
 from engine.identity import eos_ids
 from engine.kv_cache import LayerShape
+from engine.packed_linear import can_pack, pack_linears
 
 
 class ModelRefused(ValueError):
@@ -105,11 +106,14 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
     )
     model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
     model.eval()
+    vocab_size = model.get_output_embeddings().weight.shape[0]
+    if can_pack(dtype, device):
+        pack_linears(model)
     return TargetModel(
         model=model,
         device=device,
         dtype=dtype,
-        vocab_size=model.get_output_embeddings().weight.shape[0],
+        vocab_size=vocab_size,
         max_context=config.max_position_embeddings,
         eos_ids=eos_ids(directory),
         kv_layers=_kv_layers(model, config, device),
