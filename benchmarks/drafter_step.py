@@ -1,4 +1,4 @@
-"""What a drafted token costs on one thread: whole blocks of the `lm` drafter, the `ngram` lookup beside them.
+"""What a drafted token costs on one thread: chains and trees of the `lm` drafter, the `ngram` lookup beside them.
 
     PYTHONPATH=.:kernels python -m benchmarks.drafter_step [--model models/drafters/de] [--json]
 
@@ -30,7 +30,7 @@ BLOCK = 6
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds a drafted token (of the longest chain of a batch), over repeats."""
+    """Milliseconds a drafted token (of the longest block of a batch), over repeats."""
 
     drafter: str
     num_sessions: int
@@ -125,22 +125,22 @@ def main() -> None:
         checkpoint = random_checkpoint(arguments.width, arguments.layers, arguments.head_tokens)
     dtype = resolve_dtype(arguments.dtype, "cpu")
 
-    def build_lm() -> Drafter:
-        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype)
+    def build_chains() -> Drafter:
+        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype, branching=1)
 
-    def build_confident_lm() -> Drafter:
-        # A threshold that nothing falls below: what looking at the confidence costs.
-        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype, min_confidence=1e-300)
+    def build_trees() -> Drafter:
+        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype)
 
     def build_ngram() -> Drafter:
         return NGramDrafter((2, 3, 4), max_nodes=BLOCK)
 
     cases = [
-        ("lm", build_lm, 1, 0.0),
-        ("lm", build_lm, 1, 0.8),
-        ("lm, min_confidence", build_confident_lm, 1, 0.0),
-        ("lm", build_lm, 4, 0.0),
-        ("lm", build_lm, 8, 0.0),
+        ("lm, chains", build_chains, 1, 0.0),
+        ("lm, chains", build_chains, 1, 0.8),
+        ("lm, chains", build_chains, 8, 0.0),
+        ("lm, trees", build_trees, 1, 0.0),
+        ("lm, trees", build_trees, 1, 0.8),
+        ("lm, trees", build_trees, 8, 0.0),
         ("ngram", build_ngram, 1, 0.0),
     ]
     timings = [time_blocks(*case, arguments.context, arguments.repeats) for case in cases]

@@ -15,7 +15,7 @@ class DrafterConfig:
     vocab_size: int
     """The target's; proposals are ids below it."""
     eos_token_ids: tuple[int, ...] = ()
-    """A chain ends with the first of these."""
+    """A branch ends with the first of these."""
     model: Path | None = None
     """Directory of a trained drafter, for methods that have one."""
     max_nodes: int = 16
@@ -24,10 +24,9 @@ class DrafterConfig:
     """`auto`, `float32` or `bfloat16`."""
     device: str = "cpu"
     min_confidence: float = 0.1
-    """`lm`: draft no further once the product of its top probabilities is below this; 0 never stops.
-
-    One more drafted token costs about 0.05 of a target pass; accepted, it saves about half of one.
-    """
+    """`lm`: draft no further behind a node whose path is less probable than this; 0 never stops."""
+    branching: int = 4
+    """`lm`: most children of a node; 1 drafts chains."""
     ngram_min: int = 2
     ngram_max: int = 4
     """`ngram`: the shortest and the longest suffix looked up."""
@@ -37,6 +36,8 @@ class DrafterConfig:
             raise ValueError(f"vocab_size is {self.vocab_size}; give the target's vocabulary size")
         if self.max_nodes < 0:
             raise ValueError(f"max_nodes is {self.max_nodes}; give 0 or more")
+        if self.branching < 1:
+            raise ValueError(f"branching is {self.branching}; give 1 or more")
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ValueError(f"min_confidence is {self.min_confidence}; give a probability")
         if not 1 <= self.ngram_min <= self.ngram_max:

@@ -7,46 +7,68 @@ top-k and top-p. The text does not depend on it: the target verifies by its own 
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
-from polydraft_kernels.noise import Float64s, Stream, UInt64s, bits_of_hashed, gumbel_of_bits, row_state
+from polydraft_kernels.noise import Stream, UInt64s, bits_of_hashed, gumbel_of_bits, row_state
 from torch import Tensor
 
 from engine.sampling import SamplingParams
 
-# Shape letters: V tokens the drafter may propose, K tokens left by top-k and top-p
+# Shape letters: N nodes, V tokens the drafter may propose, K tokens left
 
 
 MAX_SUPPORT = 256
 """Most tokens kept under top-k or top-p: sorting more costs as much as drafting a token and hardly hits more often."""
 
 
-def coupled_choice(logits_V: Tensor, sampling: SamplingParams, position: int, hashed_ids_V: UInt64s) -> int:
-    """The row of `logits_V` chosen for the token at `position` of the sequence; the temperature is above 0.
+class SharedNoise:
+    """The noise rows of one session over the drafter's vocabulary, one a position, drawn once."""
 
-    `hashed_ids_V`: `hash_ids` of the target's id of each row.
+    def __init__(self, sampling: SamplingParams, hashed_ids_V: UInt64s) -> None:
+        """`hashed_ids_V`: `hash_ids` of the target's id of each row."""
+        self.sampling = sampling
+        self._hashed_ids_V = hashed_ids_V
+        self._rows: dict[int, Tensor] = {}
+
+    def at(self, positions: Sequence[int]) -> Tensor:
+        """Gumbel noise for the tokens at those positions, fp32 [N, V]."""
+        for position in set(positions) - self._rows.keys():
+            state = row_state(self.sampling.seed, Stream.SHARED, position)
+            gumbel_V = gumbel_of_bits(bits_of_hashed(state, self._hashed_ids_V))
+            self._rows[position] = torch.from_numpy(gumbel_V).float()
+        return torch.stack([self._rows[position] for position in positions])
+
+    def forget(self, position: int) -> None:
+        """Rows before this position are not asked for again."""
+        self._rows = {other: row_V for other, row_V in self._rows.items() if other >= position}
+
+
+def likeliest_choices(
+    logits_NV: Tensor, noise: SharedNoise, positions: Sequence[int], count: int
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Rows of the `count` tokens that the target is likeliest to choose at each of `positions`, and probabilities.
+
+    Above temperature 0 they are the softmax of the perturbed scores: near ties are as likely as each other. Tokens
+    that top-k or top-p leave out have probability 0.
     """
-    scores_V = logits_V.double() / sampling.temperature
-    noise_row = row_state(sampling.seed, Stream.SHARED, position)
-    if sampling.top_k == 0 and sampling.top_p >= 1.0:
-        return int((scores_V.cpu().numpy() + _noise(noise_row, hashed_ids_V)).argmax())
-
-    scores_K, rows_K = _support(scores_V, sampling)
-    kept = rows_K.cpu().numpy()
-    best = (scores_K.cpu().numpy() + _noise(noise_row, hashed_ids_V[kept])).argmax()
-    return int(kept[best])
-
-
-def _noise(noise_row: int, hashed_ids: UInt64s) -> Float64s:
-    return gumbel_of_bits(bits_of_hashed(noise_row, hashed_ids))
+    scores_NV = logits_NV
+    sampling = noise.sampling
+    if not sampling.is_greedy:
+        scores_NV = logits_NV / sampling.temperature
+        if sampling.top_k or sampling.top_p < 1.0:
+            scores_NV = _truncated(scores_NV, sampling)
+        scores_NV = scores_NV + noise.at(positions).to(logits_NV.device)
+    probs_NK, rows_NK = torch.softmax(scores_NV, dim=1).topk(min(count, scores_NV.shape[1]))
+    return rows_NK.tolist(), probs_NK.tolist()
 
 
-def _support(scores_V: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Scores and rows of the tokens that top-k, then top-p leave, best first."""
-    num_kept = min(sampling.top_k or MAX_SUPPORT, MAX_SUPPORT, len(scores_V))
-    scores_K, rows_K = torch.topk(scores_V, num_kept)
+def _truncated(scores_NV: Tensor, sampling: SamplingParams) -> Tensor:
+    """-inf for the tokens that top-k, then top-p leave out."""
+    num_kept = min(sampling.top_k or MAX_SUPPORT, MAX_SUPPORT, scores_NV.shape[1])
+    scores_NK, rows_NK = scores_NV.topk(num_kept)
     if sampling.top_p < 1.0:
-        probs_K = torch.softmax(scores_K, dim=0)
-        before_K = probs_K.cumsum(dim=0) - probs_K
-        num_kept = max(1, int(np.searchsorted(before_K.cpu().numpy(), sampling.top_p)))
-    return scores_K[:num_kept], rows_K[:num_kept]
+        probs_NK = scores_NK.softmax(1)
+        before_NK = probs_NK.cumsum(1) - probs_NK
+        scores_NK = scores_NK.masked_fill(before_NK >= sampling.top_p, -torch.inf)
+    return torch.full_like(scores_NV, -torch.inf).scatter_(1, rows_NK, scores_NK)

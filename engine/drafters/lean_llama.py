@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.drafters.checkpoint import EMBEDDING, DrafterCheckpoint, LlamaShape
 from engine.drafters.slot_cache import SlotCache
 
-# Shape letters: B sequences, Q rows a sequence (padded at the end), T = B * Q, L positions read, C context length,
+# Shape letters: B sequences, Q rows a sequence (padded at the end), T = B * Q, L places read, C context length,
 #                D width, E fused heads, M MLP width, N query heads, G key-value heads, H head size,
 #                F rotary frequencies (H / 2), R embedding rows, V head rows (the tokens that may be proposed)
+
+
+MAX_TREE_NODES = 96
+"""Room in a slot behind a sequence of full length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +38,43 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of one pass."""
+class Rows:
+    """Rows of one sequence in a pass. They go to the places `start`, `start + 1`, ... of its slot."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    """Rows of the embedding."""
+    positions: Sequence[int]
+    """In the sequence; nodes of a tree that are equally deep share one."""
+    visible_QL: NDArray[np.bool_] | None = None
+    """The places each row reads, up to the last row's; None: all up to its own."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Rows of all sequences of a pass, padded to the same number each."""
 
     tokens_T: Tensor
     positions_T: Tensor
     mask_B1QL: Tensor | None
     num_sequences: int
     length: int
-    """Positions read."""
+    """Places read."""
     slot: int
     start: int
     slots_B: Tensor | None
     """None for one sequence, which is at `slot` from `start` on."""
     slots_T: Tensor | None
-    last_B: Tensor | None
-    """Each sequence's last row; None when there is but one row a sequence."""
+    places_T: Tensor | None
 
 
 class LeanLlama:
-    """Runs embedding rows at positions of cache slots. Not thread-safe."""
+    """Runs embedding rows at places of cache slots. Not thread-safe."""
 
     def __init__(self, checkpoint: DrafterCheckpoint, dtype: torch.dtype, device: str) -> None:
         shape = checkpoint.shape
@@ -63,67 +86,77 @@ class LeanLlama:
         self._head_DV = _transposed(head_VD, dtype, device)
         self._layers = [_fuse_layer(checkpoint, layer, dtype, device) for layer in range(shape.num_layers)]
         self._turns_CF = _rotary_turns(shape).to(device)
-        self._key_positions_C = torch.arange(shape.context_length, device=device)
         self.cache = SlotCache(
-            shape.num_layers, shape.num_kv_heads, shape.head_size, shape.context_length, dtype, device
+            shape.num_layers,
+            shape.num_kv_heads,
+            shape.head_size,
+            shape.context_length + MAX_TREE_NODES,
+            dtype,
+            device,
         )
 
     @torch.inference_mode()
-    def prefill(self, slot: int, start: int, rows: Sequence[int]) -> None:
-        """Put embedding rows into a slot from position `start` on."""
-        self._hidden(self._pack([slot], [start], [rows]))
+    def prefill(self, slot: int, tokens: Sequence[int]) -> None:
+        """Put the beginning of a sequence into a slot."""
+        self._hidden(self._pack([Rows(slot, 0, tokens, range(len(tokens)))]))
 
     @torch.inference_mode()
-    def next_logits(self, slots: Sequence[int], starts: Sequence[int], rows: Sequence[Sequence[int]]) -> Tensor:
-        """Run `rows[b]`, at least one, from position `starts[b]` of `slots[b]` on.
+    def next_logits(self, rows: Sequence[Rows], num_wanted: Sequence[int]) -> Tensor:
+        """Run rows, at least one a sequence. Returns the logits of the tokens behind the last `num_wanted[b]` of each.
 
-        Returns the logits of the token behind the last of each, fp32 [B, V].
+        fp32 [sum of num_wanted, V], sequence by sequence.
         """
-        packed = self._pack(slots, starts, rows)
-        hidden_TD = self._hidden(packed)
-        last_BD = hidden_TD if packed.last_B is None else hidden_TD.index_select(0, packed.last_B)
-        return torch.mm(self._normed(last_BD), self._head_DV).float()
+        hidden_TD = self._hidden(self._pack(rows))
+        widest = max(len(some.tokens) for some in rows)
+        wanted = [
+            index * widest + row
+            for index, (some, count) in enumerate(zip(rows, num_wanted, strict=True))
+            for row in range(len(some.tokens) - count, len(some.tokens))
+        ]
+        if len(wanted) < hidden_TD.shape[0]:
+            hidden_TD = hidden_TD.index_select(0, self._tensor(wanted))
+        return torch.mm(self._normed(hidden_TD), self._head_DV).float()
 
-    def _pack(self, slots: Sequence[int], starts: Sequence[int], rows: Sequence[Sequence[int]]) -> _Rows:
-        counts = [len(some) for some in rows]
-        num_sequences, widest = len(slots), max(counts)
-        length = max(start + count for start, count in zip(starts, counts, strict=True))
+    def _pack(self, rows: Sequence[Rows]) -> _Pass:
+        length = max(some.end for some in rows)
         self.cache.reserve(length)
-        if num_sequences == 1:
-            positions_T = self._key_positions_C[starts[0] : length]
-            mask = positions_T[:, None] >= self._key_positions_C[:length] if widest > 1 else None
-            last_B = self._tensor([widest - 1]) if widest > 1 else None
-            return _Rows(self._tensor(rows[0]), positions_T, mask, 1, length, slots[0], starts[0], None, None, last_B)
+        if len(rows) == 1:
+            one = rows[0]
+            mask_QL = _mask(one, len(one.tokens), length) if len(one.tokens) > 1 or one.visible_QL is not None else None
+            mask = None if mask_QL is None else torch.from_numpy(mask_QL).to(self._device)
+            positions_T = self._tensor(one.positions)
+            return _Pass(self._tensor(one.tokens), positions_T, mask, 1, length, one.slot, one.start, None, None, None)
 
         # Padding rows stand behind their sequence's last row: nobody reads what they write before it is written anew.
-        trash = self.cache.trash_position
-        padded, positions, last = [], [], []
-        for index, (start, some) in enumerate(zip(starts, rows, strict=True)):
-            padding = widest - len(some)
-            padded += [*some, *([0] * padding)]
-            positions += [*range(start, start + len(some)), *([trash] * padding)]
-            last.append(index * widest + len(some) - 1)
-        positions_T, slots_B = self._tensor(positions), self._tensor(slots)
-        visible_BQL = positions_T.view(num_sequences, widest, 1) >= self._key_positions_C[:length]
-        return _Rows(
-            tokens_T=self._tensor(padded),
-            positions_T=positions_T,
-            mask_B1QL=visible_BQL.unsqueeze(1),
-            num_sequences=num_sequences,
+        widest = max(len(some.tokens) for some in rows)
+        trash = self.cache.trash_place
+        tokens, positions, places = [], [], []
+        for some in rows:
+            padding = [0] * (widest - len(some.tokens))
+            tokens += [*some.tokens, *padding]
+            positions += [*some.positions, *padding]
+            places += [*range(some.start, some.end), *(trash for _ in padding)]
+        mask_BQL = np.stack([_mask(some, widest, length) for some in rows])
+        slots_B = self._tensor([some.slot for some in rows])
+        return _Pass(
+            tokens_T=self._tensor(tokens),
+            positions_T=self._tensor(positions),
+            mask_B1QL=torch.from_numpy(mask_BQL).to(self._device).unsqueeze(1),
+            num_sequences=len(rows),
             length=length,
-            slot=slots[0],
-            start=starts[0],
+            slot=rows[0].slot,
+            start=rows[0].start,
             slots_B=slots_B,
             slots_T=slots_B.repeat_interleave(widest) if widest > 1 else slots_B,
-            last_B=self._tensor(last) if widest > 1 else None,
+            places_T=self._tensor(places),
         )
 
-    def _hidden(self, rows: _Rows) -> Tensor:
+    def _hidden(self, rows: _Pass) -> Tensor:
         """[T, D] behind the last layer, before the last norm."""
         shape = self.shape
         num_rows = rows.tokens_T.shape[0]
         hidden_TD = F.embedding(rows.tokens_T, self._embedding_RD)
-        turns_T1F = self._turns_CF.index_select(0, rows.positions_T.clamp(max=shape.context_length - 1)).unsqueeze(1)
+        turns_T1F = self._turns_CF.index_select(0, rows.positions_T).unsqueeze(1)
         for index, layer in enumerate(self._layers):
             heads_TEH = torch.mm(self._normed(hidden_TD), layer.qkv_DE).view(num_rows, -1, shape.head_size)
             _rotate(heads_TEH[:, : shape.num_heads + shape.num_kv_heads], turns_T1F)
@@ -133,16 +166,16 @@ class LeanLlama:
             hidden_TD = torch.addmm(hidden_TD, F.silu(gate_TM).mul_(up_TM), layer.down_MD)
         return hidden_TD
 
-    def _attend(self, layer: int, rows: _Rows, heads_TEH: Tensor) -> Tensor:
+    def _attend(self, layer: int, rows: _Pass, heads_TEH: Tensor) -> Tensor:
         """Write this pass' keys and values, attend to all visible ones; [T, N * H]."""
         num_heads, num_kv_heads = self.shape.num_heads, self.shape.num_kv_heads
         num_rows = heads_TEH.shape[0]
         query_BQNH = heads_TEH[:, :num_heads].view(rows.num_sequences, -1, num_heads, self.shape.head_size)
-        if rows.slots_B is None or rows.slots_T is None:
+        if rows.slots_B is None or rows.slots_T is None or rows.places_T is None:
             self.cache.write_one(layer, rows.slot, rows.start, heads_TEH[:, num_heads:])
             kv_BLGH = self.cache.read_one(layer, rows.slot, rows.length)
         else:
-            self.cache.write(layer, rows.slots_T, rows.positions_T, heads_TEH[:, num_heads:])
+            self.cache.write(layer, rows.slots_T, rows.places_T, heads_TEH[:, num_heads:])
             kv_BLGH = self.cache.read(layer, rows.slots_B, rows.length)
         kv_BGLH = kv_BLGH.transpose(1, 2)
         attended_BNQH = F.scaled_dot_product_attention(
@@ -162,6 +195,18 @@ class LeanLlama:
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _mask(rows: Rows, num_rows: int, length: int) -> NDArray[np.bool_]:
+    """Places that each row reads, [num_rows, length]; padding rows read the first one only."""
+    mask_QL = np.zeros((num_rows, length), dtype=np.bool_)
+    mask_QL[:, 0] = True
+    count = len(rows.tokens)
+    if rows.visible_QL is None:
+        mask_QL[:count] = np.arange(length) <= np.arange(rows.start, rows.end)[:, None]
+    else:
+        mask_QL[:count, : rows.end] = rows.visible_QL
+    return mask_QL
 
 
 def _rotate(heads_TEH: Tensor, turns_T1F: Tensor) -> None:

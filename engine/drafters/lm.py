@@ -1,7 +1,7 @@
-"""Drafts by a small language model of one language: chains of its own coupled choices.
+"""Drafts by a small language model of one language: trees of its likeliest continuations under the target's own noise.
 
-A session's cache holds its committed tokens as far as they were seen. What a verdict adds is fed together with the next
-block's first step, so that a block of n tokens takes n passes.
+A session's slot holds its committed tokens as far as they were seen, then the nodes of its tree that were run. What a
+verdict adds and was not run is fed in the next block's first pass.
 """
 
 from __future__ import annotations
@@ -11,56 +11,34 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from polydraft_kernels.noise import hash_ids
-from torch import Tensor
 
 from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement
 from engine.drafters.checkpoint import DrafterCheckpoint, DrafterManifest, load_checkpoint
 from engine.drafters.config import DrafterConfig
-from engine.drafters.coupling import coupled_choice
-from engine.drafters.lean_llama import LeanLlama
+from engine.drafters.coupling import SharedNoise, likeliest_choices
+from engine.drafters.growing_tree import NOT_RUN, ROOT, GrowingTree
+from engine.drafters.lean_llama import MAX_TREE_NODES, LeanLlama, Rows
 from engine.dtypes import best_drafter_dtype
-from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 
-# Shape letters: B chains that still grow, V tokens the drafter may propose
+# Shape letters: N rows whose logits are wanted, V tokens the drafter may propose, K children a node, Q rows, L places
+
+PASS_WIDTH = 4
+"""Most nodes of a session run in one pass."""
 
 
 @dataclass(slots=True)
 class _Session:
-    sampling: SamplingParams
     slot: int
     rows: list[int]
     """Embedding rows of the prompt and the committed tokens."""
+    noise: SharedNoise
     num_cached: int = 0
     """Leading rows whose keys and values are in the slot."""
-    drafted: list[int] = field(default_factory=list)
-    """Rows in the slot behind them, from the last proposal."""
-
-
-@dataclass(slots=True)
-class _Chain:
-    """A block being drafted."""
-
-    session: _Session
-    max_nodes: int
-    rows: list[int] = field(default_factory=list)
-    confidence: float = 1.0
-    """Product of the drafter's top probabilities."""
-    is_done: bool = False
-
-    @property
-    def next_position(self) -> int:
-        """Index in the sequence of the token to be drafted."""
-        return len(self.session.rows) + len(self.rows)
-
-    def pending(self) -> tuple[int, list[int]]:
-        """Position and rows that must run before the next token: the last drafted one, or all not seen yet."""
-        if self.rows:
-            return self.next_position - 1, self.rows[-1:]
-        # The last row runs again if nothing is new: its logits are not kept.
-        start = min(self.session.num_cached, len(self.session.rows) - 1)
-        return start, self.session.rows[start:]
+    tree: GrowingTree = field(default_factory=GrowingTree)
+    """Its nodes that were run lie in the slot behind the rows."""
 
 
 class LMDrafter:
@@ -76,6 +54,7 @@ class LMDrafter:
         vocab_size: int,
         eos_token_ids: Sequence[int] = (),
         max_nodes: int = 16,
+        branching: int = 4,
         min_confidence: float = 0.0,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
@@ -87,6 +66,7 @@ class LMDrafter:
         self._hashed_ids_V = hash_ids(np.array(self._token_ids, dtype=np.int64))
         self._eos_rows = frozenset(self._row_of_token[token] for token in eos_token_ids)
         self._max_nodes = max_nodes
+        self._branching = branching
         self._min_confidence = min_confidence
         self._sessions: dict[int, _Session] = {}
 
@@ -100,6 +80,7 @@ class LMDrafter:
             vocab_size=config.vocab_size,
             eos_token_ids=config.eos_token_ids,
             max_nodes=config.max_nodes,
+            branching=config.branching,
             min_confidence=config.min_confidence,
             dtype=resolve_dtype(config.dtype, config.device),
             device=config.device,
@@ -107,33 +88,26 @@ class LMDrafter:
 
     def open(self, sessions: Sequence[DraftSession]) -> None:
         for opened in sessions:
-            session = _Session(opened.sampling, self._model.cache.allocate(), self._rows(opened.token_ids))
+            noise = SharedNoise(opened.sampling, self._hashed_ids_V)
+            session = _Session(self._model.cache.allocate(), self._rows(opened.token_ids), noise)
             self._sessions[opened.id] = session
             num_prefilled = len(session.rows) - 1
             if 0 < num_prefilled < self._model.shape.context_length:
-                self._model.prefill(session.slot, 0, session.rows[:-1])
+                self._model.prefill(session.slot, session.rows[:-1])
                 session.num_cached = num_prefilled
 
     @torch.inference_mode()
     def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
-        chains = [self._begin(item) for item in work]
-        while growing := [chain for chain in chains if not chain.is_done]:
-            pending = [chain.pending() for chain in growing]
-            logits_BV = self._model.next_logits(
-                [chain.session.slot for chain in growing],
-                [start for start, _ in pending],
-                [rows for _, rows in pending],
-            )
-            self._extend(growing, logits_BV)
-        return [self._finish(chain) for chain in chains]
+        limits = [(self._sessions[item.session_id], self._limit(item)) for item in work]
+        while growing := [
+            (session, nodes) for session, limit in limits if (nodes := self._missing(session, limit)) is not None
+        ]:
+            self._run(growing)
+        return [session.tree.token_tree(session.tree.best(limit), self._token_ids) for session, limit in limits]
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
-            session = self._sessions[verdict.session_id]
-            committed = self._rows(verdict.token_ids)
-            session.num_cached += _num_common(session.drafted, committed)
-            session.rows += committed
-            session.drafted = []
+            self._advance(self._sessions[verdict.session_id], self._rows(verdict.token_ids))
 
     def close(self, session_ids: Sequence[int]) -> None:
         for session_id in session_ids:
@@ -141,36 +115,72 @@ class LMDrafter:
             if session is not None:
                 self._model.cache.release(session.slot)
 
-    def _begin(self, item: DraftWork) -> _Chain:
+    def _room(self, session: _Session) -> int:
+        """How deep the tree may become."""
+        return self._model.shape.context_length - len(session.rows)
+
+    def _limit(self, item: DraftWork) -> int:
         session = self._sessions[item.session_id]
-        room = self._model.shape.context_length - len(session.rows)
-        max_nodes = min(item.max_nodes, self._max_nodes, room) if session.rows else 0
-        return _Chain(session, max_nodes, is_done=max_nodes <= 0)
+        return min(item.max_nodes, self._max_nodes) if session.rows and self._room(session) > 0 else 0
 
-    def _extend(self, chains: Sequence[_Chain], logits_BV: Tensor) -> None:
-        """Append the next token to each chain and say which are complete."""
-        best = logits_BV.argmax(dim=1).tolist()
-        confidences = torch.softmax(logits_BV, dim=1).amax(dim=1).tolist() if self._min_confidence > 0.0 else None
-        for index, chain in enumerate(chains):
-            sampling = chain.session.sampling
-            if sampling.is_greedy:
-                row = best[index]
-            else:
-                row = coupled_choice(logits_BV[index], sampling, chain.next_position, self._hashed_ids_V)
-            chain.rows.append(row)
-            if confidences is not None:
-                chain.confidence *= confidences[index]
-            chain.is_done = (
-                len(chain.rows) == chain.max_nodes or row in self._eos_rows or chain.confidence < self._min_confidence
-            )
+    def _missing(self, session: _Session, limit: int) -> list[int] | None:
+        """The nodes to run next for a block of `limit` nodes; none for the root; None when the block is complete."""
+        tree = session.tree
+        if limit == 0:
+            return None
+        if not tree.root_was_run:
+            return []
+        # A node no likelier than the last of the block cannot have children in it.
+        floor = max(tree.prob_to_beat(limit), self._min_confidence)
+        width = min(PASS_WIDTH, MAX_TREE_NODES - tree.num_places)
+        return tree.frontier(width, floor, self._room(session), self._eos_rows) or None
 
-    def _finish(self, chain: _Chain) -> TokenTree:
-        session = chain.session
-        session.drafted = []
-        if chain.rows:
-            session.num_cached = len(session.rows)
-            session.drafted = chain.rows[:-1]
-        return TokenTree.chain([self._token_ids[row] for row in chain.rows])
+    def _run(self, growing: Sequence[tuple[_Session, list[int]]]) -> None:
+        """One pass over nodes of many sessions; each gets its children."""
+        rows = [self._node_rows(session, nodes) if nodes else self._pending(session) for session, nodes in growing]
+        logits_NV = self._model.next_logits(rows, [max(len(nodes), 1) for _, nodes in growing])
+        first = 0
+        for session, nodes in growing:
+            positions = [len(session.rows) + session.tree.nodes[node].depth for node in nodes] or [len(session.rows)]
+            wanted_NV = logits_NV[first : first + len(positions)]
+            first += len(positions)
+            children, probs = likeliest_choices(wanted_NV, session.noise, positions, self._branching)
+            if not nodes:
+                session.tree = GrowingTree(root_was_run=True)
+                session.num_cached = len(session.rows)
+            session.tree.run(nodes)
+            for node, rows_K, probs_K in zip(nodes or [ROOT], children, probs, strict=True):
+                session.tree.add_children(node, rows_K, probs_K)
+
+    def _pending(self, session: _Session) -> Rows:
+        """The committed rows that were not seen yet, the last one at least: its logits are not kept."""
+        start = min(session.num_cached, len(session.rows) - 1)
+        return Rows(session.slot, start, session.rows[start:], range(start, len(session.rows)))
+
+    def _node_rows(self, session: _Session, nodes: Sequence[int]) -> Rows:
+        tree, base = session.tree, len(session.rows)
+        start = base + tree.num_places
+        positions = [base - 1 + tree.nodes[node].depth for node in nodes]
+        visible_QL: NDArray[np.bool_] = np.zeros((len(nodes), start + len(nodes)), dtype=np.bool_)
+        visible_QL[:, :base] = True
+        for index, node in enumerate(nodes):
+            visible_QL[index, start + index] = True
+            visible_QL[index, [base + place for place in tree.ancestors(tree.nodes[node].parent)]] = True
+        tokens = [tree.nodes[node].row for node in nodes]
+        return Rows(session.slot, start, tokens, positions, None if visible_QL.all() else visible_QL)
+
+    def _advance(self, session: _Session, committed: list[int]) -> None:
+        """Keep the keys and values along the committed path."""
+        tree, base = session.tree, len(session.rows)
+        places = [tree.nodes[node].place for node in tree.follow(committed)]
+        kept = [place for place in places if place != NOT_RUN]
+        if kept != list(range(len(kept))):
+            self._model.cache.move(session.slot, [base + place for place in kept], base)
+        if tree.root_was_run:
+            session.num_cached = base + len(kept)
+        session.rows += committed
+        session.tree = GrowingTree()
+        session.noise.forget(len(session.rows))
 
     def _rows(self, token_ids: Sequence[int]) -> list[int]:
         return [self._row_of_token[token] for token in token_ids]
@@ -182,11 +192,3 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
     if name not in named:
         raise ValueError(f"unknown dtype {name!r}; use auto, float32 or bfloat16")
     return named[name]
-
-
-def _num_common(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    for index, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return index
-    return min(len(left), len(right))

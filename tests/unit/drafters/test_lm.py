@@ -1,8 +1,9 @@
-"""The language-model drafter: what it chooses, where it stops, how much it computes."""
+"""The language-model drafter: what it chooses, where it stops, how much it computes. Chains have a branching of 1."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from transformers import LlamaForCausalLM
 
 from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import DrafterCheckpoint, load_checkpoint
+from engine.drafters.lean_llama import Rows
 from engine.drafters.lm import LMDrafter, resolve_dtype
 from engine.sampling import SamplingParams
+from engine.tree import TokenTree
 from tests.fakes_drafter import CONTEXT, EOS, VOCAB_SIZE, head_tokens, write_tiny_drafter
 
 PROMPT = (3, 95, 2, 8, 10, 41, 4, 7)
 """Proposable, input-only and unknown tokens."""
+GREEDY = SamplingParams()
+SAMPLED = SamplingParams(temperature=0.8, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +34,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LlamaForCausalLM, Dr
     return model, load_checkpoint(directory)
 
 
-def build(checkpoint: DrafterCheckpoint, min_confidence: float = 0.0, eos: tuple[int, ...] = ()) -> LMDrafter:
-    return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, eos_token_ids=eos, min_confidence=min_confidence)
+def build(
+    checkpoint: DrafterCheckpoint, min_confidence: float = 0.0, eos: tuple[int, ...] = (), branching: int = 1
+) -> LMDrafter:
+    return LMDrafter(
+        checkpoint, vocab_size=VOCAB_SIZE, eos_token_ids=eos, branching=branching, min_confidence=min_confidence
+    )
 
 
 def propose(
@@ -51,6 +60,18 @@ def reference_logits(model: LlamaForCausalLM, checkpoint: DrafterCheckpoint, tok
     return logits_1TR[0, -1, : checkpoint.manifest.num_head_tokens]
 
 
+def perturbed_scores(
+    model: LlamaForCausalLM, checkpoint: DrafterCheckpoint, drafted: Sequence[int], sampling: SamplingParams
+) -> Tensor:
+    """Scores of the head's tokens behind the prompt and `drafted`, with the target's noise above temperature 0."""
+    tokens = [*PROMPT, *drafted]
+    logits_V = reference_logits(model, checkpoint, tokens).double()
+    if sampling.is_greedy:
+        return logits_V
+    noise_V = gumbel_numpy(sampling.seed, Stream.SHARED, len(tokens), np.array(head_tokens()))
+    return logits_V / sampling.temperature + torch.from_numpy(noise_V)
+
+
 def test_greedy_chains_are_the_models_own(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
     model, checkpoint = pair
     tokens = list(PROMPT)
@@ -58,6 +79,40 @@ def test_greedy_chains_are_the_models_own(pair: tuple[LlamaForCausalLM, DrafterC
         tokens.append(head_tokens()[int(reference_logits(model, checkpoint, tokens).argmax())])
 
     assert propose(build(checkpoint), PROMPT, SamplingParams()) == tuple(tokens[len(PROMPT) :])
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("max_nodes", [1, 5, 12])
+def test_a_block_holds_the_likeliest_nodes(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint], sampling: SamplingParams, max_nodes: int
+) -> None:
+    model, checkpoint = pair
+    drafter = build(checkpoint, branching=3)
+    drafter.open([DraftSession(0, PROMPT, sampling)])
+
+    (tree,) = drafter.propose([DraftWork(0, max_nodes)])
+
+    found = {path_to(tree, node) for node in range(len(tree))}
+    assert found == likeliest_paths(model, checkpoint, sampling, max_nodes)
+
+
+def path_to(tree: TokenTree, node: int) -> tuple[int, ...]:
+    return () if node < 0 else (*path_to(tree, tree.parents[node]), tree.token_ids[node])
+
+
+def likeliest_paths(
+    model: LlamaForCausalLM, checkpoint: DrafterCheckpoint, sampling: SamplingParams, count: int
+) -> set[tuple[int, ...]]:
+    """By running one path after the other, the likeliest first, with three children each."""
+    probs: dict[tuple[int, ...], float] = {}
+    waiting: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(count):
+        path = max(waiting, key=lambda path: waiting[path])
+        prob = waiting.pop(path)
+        scores_V = perturbed_scores(model, checkpoint, path, sampling)
+        for edge_prob, row in zip(*(values.tolist() for values in scores_V.softmax(0).topk(3)), strict=True):
+            probs[*path, head_tokens()[row]] = waiting[*path, head_tokens()[row]] = prob * edge_prob
+    return set(sorted(probs, key=lambda path: -probs[path])[:count])
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.7), (12, 0.8)])
@@ -107,9 +162,7 @@ def test_a_chain_ends_with_the_end_of_sequence(pair: tuple[LlamaForCausalLM, Dra
     assert stopped == chain[:4]
 
 
-@pytest.mark.parametrize(
-    "sampling", [SamplingParams(), SamplingParams(temperature=0.8, seed=3)], ids=["greedy", "sampled"]
-)
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_drafting_stops_behind_the_token_that_made_it_unsure(
     pair: tuple[LlamaForCausalLM, DrafterCheckpoint], sampling: SamplingParams
 ) -> None:
@@ -117,8 +170,8 @@ def test_drafting_stops_behind_the_token_that_made_it_unsure(
     chain = propose(build(checkpoint), PROMPT, sampling)
     confidences: list[float] = []
     for index in range(len(chain)):
-        logits_V = reference_logits(model, checkpoint, [*PROMPT, *chain[:index]])
-        confidences.append((confidences[-1] if confidences else 1.0) * float(torch.softmax(logits_V, dim=0).max()))
+        scores_V = perturbed_scores(model, checkpoint, chain[:index], sampling)
+        confidences.append((confidences[-1] if confidences else 1.0) * float(scores_V.softmax(0).max()))
     between = (confidences[2] + confidences[3]) / 2
 
     assert propose(build(checkpoint, min_confidence=between), PROMPT, sampling) == chain[:4]
@@ -144,9 +197,9 @@ def test_a_block_of_n_tokens_takes_n_passes(
     widths: list[int] = []
     original = drafter._model.next_logits
 
-    def counted(slots: list[int], starts: list[int], rows: list[list[int]]) -> Tensor:
-        widths.append(len(rows[0]))
-        return original(slots, starts, rows)
+    def counted(rows: list[Rows], num_wanted: list[int]) -> Tensor:
+        widths.append(len(rows[0].tokens))
+        return original(rows, num_wanted)
 
     monkeypatch.setattr(drafter._model, "next_logits", counted)
     (tree,) = drafter.propose([DraftWork(0, 4)])

@@ -1,0 +1,107 @@
+"""A draft tree that grows pass by pass, the likeliest nodes first.
+
+The drafter runs nodes; a node that was run gets children with the probabilities that the drafter gives them. A node's
+path probability is the product of its own and its ancestors': the drafter's guess of the chance that the target's text
+goes this way. The n nodes with the highest make the block of n with the most tokens accepted to be expected (EAGLE-2,
+2406.16858, ranks its nodes alike), and none of them lacks its parent.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.tree import TokenTree
+
+ROOT = -1
+"""Stands for the last committed token."""
+NOT_RUN = -1
+
+
+@dataclass(slots=True)
+class Node:
+    """One draft token; `row` is its row in the drafter's vocabulary."""
+
+    row: int
+    parent: int
+    depth: int
+    rank: int
+    """Among its siblings, the likeliest first."""
+    path_prob: float
+    place: int = NOT_RUN
+    """Where its keys and values are in the session's slot, counted from the first node's."""
+
+
+@dataclass(slots=True)
+class GrowingTree:
+    """Nodes in the order in which they were added."""
+
+    nodes: list[Node] = field(default_factory=list)
+    root_was_run: bool = False
+    num_places: int = 0
+    """Nodes that were run."""
+
+    def add_children(self, parent: int, rows: Sequence[int], probs: Sequence[float]) -> None:
+        """The likeliest tokens behind a node that was run, best first; impossible ones are left out."""
+        depth, path_prob = (1, 1.0) if parent == ROOT else (self.nodes[parent].depth + 1, self.nodes[parent].path_prob)
+        for rank, (row, prob) in enumerate(zip(rows, probs, strict=True)):
+            if prob > 0.0:
+                self.nodes.append(Node(row, parent, depth, rank, path_prob * prob))
+
+    def frontier(self, width: int, floor: float, max_depth: int, ends: frozenset[int]) -> list[int]:
+        """At most `width` nodes to run next: the likeliest of those that were not, if likelier than `floor`.
+
+        Nodes at `max_depth` and those whose row is in `ends` have no children.
+        """
+        candidates = [
+            (-node.path_prob, index)
+            for index, node in enumerate(self.nodes)
+            if node.place == NOT_RUN and node.path_prob > floor and node.depth < max_depth and node.row not in ends
+        ]
+        return [index for _, index in heapq.nsmallest(width, candidates)]
+
+    def run(self, indices: Sequence[int]) -> None:
+        """Note that nodes were run, at consecutive places."""
+        for index in indices:
+            self.nodes[index].place = self.num_places
+            self.num_places += 1
+
+    def ancestors(self, index: int) -> list[int]:
+        """Places of a node's ancestors and of itself, in any order."""
+        places: list[int] = []
+        while index != ROOT:
+            places.append(self.nodes[index].place)
+            index = self.nodes[index].parent
+        return places
+
+    def best(self, max_nodes: int) -> list[int]:
+        """The likeliest nodes, parents first."""
+        return heapq.nsmallest(max_nodes, range(len(self.nodes)), key=lambda i: (-self.nodes[i].path_prob, i))
+
+    def prob_to_beat(self, max_nodes: int) -> float:
+        """The path probability of the `max_nodes`-th likeliest node; 0 if there are fewer."""
+        if len(self.nodes) < max_nodes:
+            return 0.0
+        return heapq.nlargest(max_nodes, (node.path_prob for node in self.nodes))[-1]
+
+    def token_tree(self, indices: Sequence[int], token_ids: Sequence[int]) -> TokenTree:
+        """Those nodes as a block for the target; `token_ids` are the target's ids of rows."""
+        number = {index: place for place, index in enumerate(indices)} | {ROOT: ROOT}
+        nodes = [self.nodes[index] for index in indices]
+        return TokenTree(
+            tuple(token_ids[node.row] for node in nodes),
+            tuple(number[node.parent] for node in nodes),
+            tuple(node.rank for node in nodes),
+        )
+
+    def follow(self, rows: Sequence[int]) -> list[int]:
+        """The nodes along committed tokens, as far as the tree foresaw them."""
+        path: list[int] = []
+        for row in rows:
+            parent = path[-1] if path else ROOT
+            found = next((i for i, n in enumerate(self.nodes) if n.parent == parent and n.row == row), None)
+            if found is None:
+                break
+            path.append(found)
+        return path
