@@ -23,7 +23,7 @@ class DrafterConfig:
     dtype: str = "auto"
     """`auto`, `float32` or `bfloat16`."""
     device: str = "cpu"
-    min_confidence: float = 0.1
+    min_confidence: float = 0.25
     """`lm`: draft no further behind a node whose path is less probable than this; 0 never stops."""
     branching: int = 4
     """`lm`: most children of a node; 1 drafts chains."""
