@@ -168,7 +168,8 @@ class PeerServer:
         while not reader.done():
             messages: list[Message] = []
             try:
-                messages.append(await asyncio.wait_for(router.outgoing.get(), max(beat_at - self._clock(), 0.0)))
+                async with asyncio.timeout(max(beat_at - self._clock(), 0.0)):  # `wait_for` makes a task each time
+                    messages.append(await router.outgoing.get())
             except TimeoutError:
                 messages.append(Message(0, 0, self._handler.load()))
                 beat_at = self._clock() + self._heartbeat_s
