@@ -205,8 +205,8 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   (seed {distil.SEED}; {written}).
   Stage F weighs the target's law over its likeliest tokens by {finetune.TEACHER_SHARE} and the token it chose by the
   rest, seed {finetune.SEED}.
-  More answers, not more passes over them: 7 minutes on a third of these answers left four of four drafters worse than 2.6
-  minutes had, by 0.05 to 0.15 tokens a round.
+  More answers, not more passes over them: 7 minutes on a third of these answers left all four drafters that were tried
+  worse than 2.6 minutes had, by 0.05 to 0.15 tokens a round.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
   as bf16.
 - Evaluation packs with seed {evaluate.SEED}.
