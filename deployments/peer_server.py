@@ -163,16 +163,20 @@ class PeerServer:
         return hello if hello.protocol == PROTOCOL and hello.peer_id and same_tokenizer else None
 
     async def _outgoing(self, router: _Router, reader: asyncio.Task[None]) -> AsyncIterator[list[Message]]:
-        """What is queued, all of one moment together; a heartbeat when nothing else went out for a while."""
+        """What is queued, all of one moment together; heartbeats in between, also while there is always something."""
         beat_at = self._clock() + self._heartbeat_s
         while not reader.done():
             messages: list[Message] = []
-            try:
-                async with asyncio.timeout(max(beat_at - self._clock(), 0.0)):  # `wait_for` makes a task each time
-                    messages.append(await router.outgoing.get())
-            except TimeoutError:
+            remaining_s = beat_at - self._clock()
+            if remaining_s <= 0.0:
                 messages.append(Message(0, 0, self._handler.load()))
                 beat_at = self._clock() + self._heartbeat_s
+            else:
+                try:
+                    async with asyncio.timeout(remaining_s):  # `wait_for` would make a task for each message
+                        messages.append(await router.outgoing.get())
+                except TimeoutError:
+                    continue
             while not router.outgoing.empty():
                 messages.append(router.outgoing.get_nowait())
             yield messages

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from engine.sampling import SamplingParams
 
-# Shape letters: N nodes, V tokens the drafter may propose, K tokens left
-
+# Shape letters: N nodes, V tokens the drafter may propose, K tokens kept or wanted
 
 MAX_SUPPORT = 256
 """Most tokens kept under top-k or top-p: sorting more costs as much as drafting a token and hardly hits more often."""

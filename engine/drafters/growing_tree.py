@@ -81,9 +81,8 @@ class GrowingTree:
 
     def prob_to_beat(self, max_nodes: int) -> float:
         """The path probability of the `max_nodes`-th likeliest node; 0 if there are fewer."""
-        if len(self.nodes) < max_nodes:
-            return 0.0
-        return heapq.nlargest(max_nodes, (node.path_prob for node in self.nodes))[-1]
+        best = self.best(max_nodes)
+        return self.nodes[best[-1]].path_prob if len(best) == max_nodes else 0.0
 
     def token_tree(self, indices: Sequence[int], token_ids: Sequence[int]) -> TokenTree:
         """Those nodes as a block for the target; `token_ids` are the target's ids of rows."""

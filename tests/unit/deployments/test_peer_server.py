@@ -12,7 +12,7 @@ import pytest_asyncio
 from cluster.errors import ContextTooLong
 from cluster.messages import Block, Close, Credit, Heartbeat, Hello, Message, Observe, Open, Resync, Sampling
 from deployments.convert import frame_from_pb
-from deployments.peer_server import PeerServer, SessionKey
+from deployments.peer_server import PeerServer, SessionKey, _Router
 from deployments.replica import Servicer
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
@@ -157,6 +157,25 @@ async def test_a_wrong_greeting_is_refused(replica: Replica, hello: Hello) -> No
         await router.call.read()
 
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_stream_that_always_has_something_to_say_beats_too() -> None:
+    """Heartbeats carry the load that routers choose replicas by."""
+    now_s = 0.0
+    peers = PeerServer(Recorder(), TOKEN, HEARTBEAT_S, LEASE_S, lambda: now_s)
+    stream, reader = _Router(), asyncio.create_task(asyncio.sleep(60))
+    outgoing = peers._outgoing(stream, reader)
+
+    bodies: list[object] = []
+    for _ in range(10):
+        stream.outgoing.put_nowait(Message(1, 1, Credit(1)))
+        bodies += [message.body for message in await anext(outgoing)]
+        now_s += 0.4 * HEARTBEAT_S
+    reader.cancel()
+
+    # Due after every third message.
+    assert bodies.count(Heartbeat(1, 2, 3)) == 3
+    assert bodies.count(Credit(1)) == 10
 
 
 async def test_a_silent_stream_still_hears_heartbeats(replica: Replica) -> None:
