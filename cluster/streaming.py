@@ -26,8 +26,8 @@ class Detokenizer:
     def push(self, token_id: int) -> str:
         """Text that is complete with this token; empty while a character is incomplete."""
         self._ids.append(token_id)
-        if token_id in self._tokenizer.byte_fallback_ids:
-            return ""
+        if token_id in self._tokenizer.byte_fallback_ids or token_id in self._tokenizer.special_ids:
+            return ""  # neither ends a run of bytes
         text = self._untold()
         if not text or text.endswith(_INCOMPLETE):
             return ""

@@ -45,6 +45,8 @@ class Tokenizer:
         added = self.backend.get_added_tokens_decoder()
         self._special = {token.content: id for id, token in added.items() if token.special}
         self._special_pattern = _any_of(self._special)
+        self.special_ids = frozenset(self._special.values())
+        """Left out of the text; decoders join what stands on both sides."""
         self.byte_fallback_ids = frozenset(
             id for token, id in self.backend.get_vocab().items() if re.fullmatch("<0x[0-9A-F]{2}>", token)
         )

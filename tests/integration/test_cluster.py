@@ -135,7 +135,9 @@ async def _stream_and_kill(
     text = ""
     killed: list[Process] = []
     dead_before_last = False
-    before = {process.pid: _cpu_ticks(process) for process in replicas(victim_of)}
+    # Looked up now: walking all processes takes as long as what is left of the answer after 8 tokens.
+    candidates = replicas(victim_of)
+    before = {process.pid: _cpu_ticks(process) for process in candidates}
     async with cluster.client() as client:
         async for event in client.stream(LONG_PROMPT, speculation=speculation, max_tokens=LONG_TOKENS):
             if isinstance(event, Chunk):
@@ -143,7 +145,7 @@ async def _stream_and_kill(
                 token_ids += event.token_ids
                 text += event.text
                 if len(token_ids) >= 8 and not killed:
-                    killed = [_busiest(replicas(victim_of), before)]
+                    killed = [_busiest(candidates, before)]
                     kill(killed[0])
             elif isinstance(event, Finished):
                 finished = event
