@@ -12,7 +12,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from engine.batch import WorkItem, pack, slots_of
+from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
@@ -209,7 +209,7 @@ class Engine:
             )
             for item in work
         ]
-        return self.target.forward(pack(items, self.cache, self.min_rows, self.target.device))
+        return self.target.forward(self.target.pack(items, self.cache, self.min_rows))
 
     def _commit(self, work: SequenceOf[Work], choices: list[Choice]) -> list[StepOutcome]:
         """Advance every sequence by what was read and chosen."""
