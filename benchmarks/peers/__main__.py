@@ -5,7 +5,7 @@
 
 Greedy, in a closed loop, the systems in turns over the repetitions; each has a process of its own, is warmed up, and
 runs with the number of threads that a short sweep finds fastest. The table is printed anew after each repetition, and
-written beside the JSON. What is not installed is left out.
+written beside the JSON. What is not installed, or fails, is left out: the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def main() -> int:
         print(f"peers: the corpus is not at {args.corpus}; give --corpus", file=sys.stderr)
         return 2
     prompts = [prompt for prompt in corpus_prompts(args.corpus, args.count) if prompt.language in args.languages]
-    asyncio.run(_compare(args, prompts))
-    return 0
+    return asyncio.run(_compare(args, prompts))
 
 
-async def _compare(args: argparse.Namespace, prompts: Sequence[CorpusPrompt]) -> None:
+async def _compare(args: argparse.Namespace, prompts: Sequence[CorpusPrompt]) -> int:
     bench, retokenise = _bench(args, prompts)
+    systems = _installed(args.systems, bench)
     plan = Plan([NamedPrompt(p.id, p.prompt, p.language) for p in prompts], args.phase_s, args.warmup)
     reference = reference_texts(bench.target, prompts, torch.bfloat16, args.max_tokens)
-    comparison = Comparison(bench, plan, _installed(args.systems, bench), _progress)
+    comparison = Comparison(bench, plan, systems, _progress)
     await comparison.choose_threads(args.threads)
     for repetition in range(1, args.repetitions + 1):
         await comparison.repeat()
@@ -62,6 +62,8 @@ async def _compare(args: argparse.Namespace, prompts: Sequence[CorpusPrompt]) ->
             for c in comparison.contenders
         ]
         _report(args, rows, repetition)
+    is_complete = len(systems) == len(args.systems) and not any(c.failed for c in comparison.contenders)
+    return 0 if is_complete else 1
 
 
 def _bench(args: argparse.Namespace, prompts: Sequence[CorpusPrompt]) -> tuple[Bench, Retokenise]:

@@ -17,6 +17,7 @@ class Contender:
     system: System
     threads: dict[Load, int] = field(default_factory=dict)
     repetitions: list[list[Figure]] = field(default_factory=list)
+    failed: bool = False
 
 
 class Comparison:
@@ -50,9 +51,11 @@ class Comparison:
         await self._each(measure)
 
     async def _each(self, do: Callable[[Contender], Awaitable[None]]) -> None:
-        for contender in list(self.contenders):
+        for contender in self.contenders:
+            if contender.failed:
+                continue
             try:
                 await do(contender)
             except Exception as error:  # whatever a foreign server does: the others are still worth measuring
                 self._progress(f"{contender.system.name} left out from here on: {error!r}")
-                self.contenders.remove(contender)
+                contender.failed = True

@@ -34,6 +34,11 @@ def vllm_python(work: Path) -> Path:
     return work.resolve() / "vllm" / "bin" / "python"
 
 
+def has_vllm(work: Path) -> bool:
+    """Whether its environment holds it; an interpreter is there from the first moment of an installation."""
+    return any(vllm_python(work).parents[1].glob("lib/*/site-packages/vllm"))
+
+
 def llama_server(work: Path) -> Path:
     return work.resolve() / "llama.cpp" / "build" / "bin" / "llama-server"
 
@@ -46,7 +51,7 @@ def llama_source(work: Path) -> Path:
 
 def install(work: Path, jobs: int) -> None:
     """Install what is not there; takes some 20 minutes and 4 GB with one job."""
-    if not vllm_python(work).is_file():
+    if not has_vllm(work):
         install_vllm(work)
     if not llama_server(work).is_file():
         build_llama(work, jobs)

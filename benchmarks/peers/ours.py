@@ -18,10 +18,13 @@ from polydraft.options import GenerateOptions
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The whole cluster with all its drafters; `drafted` says whether requests use them."""
+    """The whole cluster with all its drafters."""
 
     name: str
     drafted: bool
+    """Whether requests use the drafters."""
+    settings: tuple[str, ...] = ()
+    """Of the configuration, as KEY=VALUE."""
     max_concurrency: int = 8
     one_language: bool = False
 
@@ -33,7 +36,7 @@ class Ours:
 
     @asynccontextmanager
     async def start(self, bench: Bench, threads: int, language: str) -> AsyncIterator[Answer]:
-        overrides = [f"target.num_threads={threads}", "target.dtype=bfloat16", *bench.overrides]
+        overrides = [f"target.num_threads={threads}", "target.dtype=bfloat16", *self.settings, *bench.overrides]
         options = GenerateOptions(max_tokens=bench.max_tokens)
         async with cluster(str(bench.config), overrides) as address, AsyncClient(address) as client:
 

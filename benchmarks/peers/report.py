@@ -87,7 +87,7 @@ def table(rows: Sequence[Row], about: Mapping[str, object]) -> str:
         shares = [_share(row.identical.get(name)) for name in names[:2]]
         lines.append(_line([row.system, *(_cell(row.speeds.get(name)) for name in names), *shares]))
     lines += ["", *(f"- {row.system}: {row.version}" for row in rows)]
-    lines += [f"- {name}: {value}" for name, value in about.items()]
+    lines += [f"- {name}: {_words(value)}" for name, value in about.items()]
     return "\n".join(lines)
 
 
@@ -126,6 +126,12 @@ def _cell(speed: Speed | None) -> str:
 
 def _share(identical: tuple[int, int] | None) -> str:
     return "-" if identical is None else f"{identical[0]}/{identical[1]}"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {of}" for name, of in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _line(cells: Sequence[str]) -> str:

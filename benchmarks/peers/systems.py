@@ -11,6 +11,9 @@ from benchmarks.peers.vllm import Method, Vllm
 _ALL: tuple[System, ...] = (
     Ours("polydraft", drafted=True),
     Ours("polydraft-off", drafted=False),
+    # Without the promise that a text does not depend on what else is in the batch, which no peer gives.
+    Ours("polydraft-fast", drafted=True, settings=("target.numerics=fast",)),
+    Ours("polydraft-fast-off", drafted=False, settings=("target.numerics=fast",)),
     Transformers("transformers", Drafting.NONE),
     Transformers("transformers-assisted", Drafting.ASSISTED),
     Transformers("transformers-lookup", Drafting.LOOKUP),

@@ -12,7 +12,7 @@ from enum import Enum
 from benchmarks.peers.contract import Bench, record
 from benchmarks.peers.export import export_drafter
 from benchmarks.peers.http_server import http_server, post
-from benchmarks.peers.install import VLLM_PACKAGE, vllm_python
+from benchmarks.peers.install import VLLM_PACKAGE, has_vllm, vllm_python
 from polydraft.commands.bench_load import Answer
 from polydraft.commands.bench_stats import Record
 from polydraft.commands.child_cluster import free_port
@@ -43,8 +43,7 @@ class Vllm:
         return self.method is Method.DRAFT_MODEL
 
     def missing(self, bench: Bench) -> str:
-        python = vllm_python(bench.work)
-        return "" if python.is_file() else str(python)
+        return "" if has_vllm(bench.work) else str(vllm_python(bench.work))
 
     def version(self, bench: Bench) -> str:
         return VLLM_PACKAGE
@@ -92,6 +91,7 @@ def _speculation(bench: Bench, method: Method, language: str) -> list[str]:
 def _environment(bench: Bench, threads: int) -> dict[str, str]:
     return {
         "HF_HUB_OFFLINE": "1",
+        "NUMBA_NUM_THREADS": "1",  # the n-gram lookup uses one; on a busy machine waiting for a second takes long
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": "",  # ours has nothing for it
         "VLLM_CACHE_ROOT": str(bench.work.resolve() / "vllm-cache"),
