@@ -138,10 +138,11 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
+    """Of Python and of the packages that the figures depend on."""
+    found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
