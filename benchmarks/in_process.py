@@ -14,7 +14,7 @@ from benchmarks.prompts import CorpusPrompt
 from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.config import DrafterConfig
 from engine.drafters.lm import LMDrafter
-from engine.engine import Engine, EngineConfig
+from engine.engine import Engine, EngineConfig, StepOutcome
 from engine.model import load_target
 from engine.sampling import SamplingParams
 from engine.scheduler import SchedulerConfig
@@ -66,7 +66,7 @@ class InProcess:
         drafter = self._drafters[prompt.language] if drafted else None
         if drafter is not None:
             drafter.open([DraftSession(number, ids, sampling)])
-        (outcome,) = engine.step()[0]
+        outcome = self._step()
         tokens = [*outcome.token_ids]
         rounds, target_s, draft_s = 0, 0.0, 0.0
         begin_s = time.perf_counter()
@@ -80,7 +80,7 @@ class InProcess:
                 draft_s += time.perf_counter() - started_s
                 engine.draft(number, outcome.length, outcome.hash, tree)
             started_s = time.perf_counter()
-            (outcome,) = engine.step()[0]
+            outcome = self._step()
             target_s += time.perf_counter() - started_s
             tokens += outcome.token_ids
             rounds += 1
@@ -88,3 +88,10 @@ class InProcess:
         if drafter is not None:
             drafter.close([number])
         return Timed(tuple(tokens), rounds, total_s, target_s, draft_s)
+
+    def _step(self) -> StepOutcome:
+        """Step until something is committed: a prompt may take several chunks."""
+        outcomes: list[StepOutcome] = []
+        while not outcomes:
+            outcomes, _ = self._engine.step()
+        return outcomes[0]
