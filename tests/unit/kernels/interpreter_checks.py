@@ -13,9 +13,11 @@ import triton.language as tl
 from polydraft_kernels import noise, ops
 from polydraft_kernels.noise_vectors import NOISE_VECTORS
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
-from polydraft_kernels.triton import choose
+from polydraft_kernels.reference.choose_coupled import choose_in_float64
+from polydraft_kernels.triton import choose_coupled, choose_greedy
 from polydraft_kernels.triton.noise import noise_bits, shared_row_state
 
+from tests.unit.kernels.screen_cases import near_ties, random_rows, sampled_rows
 from tests.unit.kernels.verify_cases import make_case
 
 BLOCK = 64
@@ -34,8 +36,8 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "GREEDY_BLOCK", BLOCK)
-    monkeypatch.setattr(choose, "COUPLED_BLOCK", BLOCK)
+    monkeypatch.setattr(choose_greedy, "BLOCK", BLOCK)
+    monkeypatch.setattr(choose_coupled, "BLOCK", BLOCK)
 
 
 def assert_same_walk(walk: Walk, expected: Walk) -> None:
@@ -87,6 +89,45 @@ def test_nan_and_infinite_rows_give_a_token() -> None:
     assert ops.choose_greedy(logits_TV, backend="triton").tolist() == [0, 80, 0, 65]
     assert ops.choose_coupled(logits_TV, rows, backend="triton").tolist() == [0, 80, 0, 65]
     assert ops.choose_coupled(logits_TV, rows, backend="reference").tolist() == [0, 80, 0, 65]
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1.0, 8.0])
+def test_the_screen_loses_nothing_where_all_scores_nearly_tie(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_coupled, "BLOCK", 256)
+    logits_TV, rows = near_ties(500, temperature, seed=0)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert choices_T.tolist() == choose_in_float64(logits_TV, rows).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # where temperatures are tiny: the interpreter is numpy
+@pytest.mark.parametrize(("spread", "offset"), [(3.0, 0.0), (1e-3, 50.0), (1e37, 0.0), (30.0, -1e4), (1e33, -3e38)])
+def test_the_screen_loses_nothing_at_any_size_of_score(
+    spread: float, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_coupled, "BLOCK", 256)
+    logits_TV, rows = random_rows(500, spread, offset, seed=1)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert choices_T.tolist() == choose_in_float64(logits_TV, rows).tolist()
+
+
+def test_few_blocks_are_rechecked() -> None:
+    logits_TV = torch.randn(12, 512, generator=torch.Generator().manual_seed(0)) * 3
+    rows = sampled_rows([0.8] * 12, 5)
+    highs_TB, lows_TB = torch.empty(2, 12, 8)
+
+    ends = choose_coupled.whole_support(12, 512, logits_TV.device)
+    choose_coupled.screen_kernel[(12, 8)](
+        logits_TV, rows.temperature_T, rows.keys_T, rows.positions_T, *ends, highs_TB, lows_TB, 512, 512, BLOCK=BLOCK
+    )
+
+    num_rechecked = (highs_TB >= lows_TB.amax(dim=1, keepdim=True)).sum()
+    assert 12 <= int(num_rechecked) < 24
 
 
 def test_of_duplicated_siblings_the_first_is_followed() -> None:

@@ -33,3 +33,15 @@ def near_ties(vocab_size: int, temperature: float, seed: int) -> tuple[Tensor, S
     steps_TV = np.random.default_rng(seed).integers(-1, 2, logits_TV.shape)
     stepped_TV = np.nextafter(logits_TV, np.where(steps_TV > 0, np.inf, -np.inf).astype(np.float32))
     return torch.from_numpy(np.where(steps_TV == 0, logits_TV, stepped_TV)), rows
+
+
+def on_device(rows: SamplingRows, device: str) -> SamplingRows:
+    return SamplingRows(
+        rows.temperature_T.to(device),
+        rows.top_k_T.to(device),
+        rows.top_p_T.to(device),
+        rows.keys_T.to(device),
+        rows.positions_T.to(device),
+        rows.may_sample,
+        rows.may_truncate,
+    )
