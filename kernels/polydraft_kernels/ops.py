@@ -33,6 +33,37 @@ def verify_coupled(logits_TV: Tensor, trees: PackedTrees, rows: SamplingRows, ba
     return walk
 
 
+def verify_chain_rejection(
+    logits_TV: Tensor,
+    trees: PackedTrees,
+    draft_probs_TV: Tensor,
+    rows: SamplingRows,
+    rounds_B: Tensor,
+    backend: Backend = "auto",
+) -> Walk:
+    """Rejection sampling of chains; row t of `draft_probs_TV` is the law that the token of row t + 1 was drawn from.
+
+    `draft_probs_TV` float64 or float32; a session's last row of it is ignored. `rounds_B` int64 counts a request's
+    rounds and never restarts. ValueError if a tree is not a chain.
+    """
+    implementation = _implementation(logits_TV, backend)
+    walk: Walk = implementation.verify_chain_rejection(logits_TV, trees, draft_probs_TV, rows, rounds_B)
+    return walk
+
+
+def verify_block(
+    logits_TV: Tensor,
+    trees: PackedTrees,
+    draft_probs_TV: Tensor,
+    rows: SamplingRows,
+    rounds_B: Tensor,
+    backend: Backend = "auto",
+) -> Walk:
+    """Block verification of chains, which accepts no less than rejection sampling; arguments as there."""
+    walk: Walk = _implementation(logits_TV, backend).verify_block(logits_TV, trees, draft_probs_TV, rows, rounds_B)
+    return walk
+
+
 def choose_greedy(logits_TV: Tensor, backend: Backend = "auto") -> Tensor:
     """Most likely token of each row, int64 [T]."""
     choices_T: Tensor = _implementation(logits_TV, backend).choose_greedy(logits_TV)

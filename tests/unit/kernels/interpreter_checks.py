@@ -14,11 +14,11 @@ from polydraft_kernels import noise, ops
 from polydraft_kernels.noise_vectors import NOISE_VECTORS
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from polydraft_kernels.reference.choose_coupled import choose_in_float64
-from polydraft_kernels.triton import choose_coupled, choose_greedy
-from polydraft_kernels.triton.noise import noise_bits, shared_row_state
+from polydraft_kernels.triton import choose_coupled, choose_greedy, row_laws
+from polydraft_kernels.triton.noise import noise_bits, row_state, shared_row_state
 
 from tests.unit.kernels.screen_cases import near_ties, random_rows, sampled_rows
-from tests.unit.kernels.verify_cases import make_case
+from tests.unit.kernels.verify_cases import make_case, make_chain_case
 
 BLOCK = 64
 """Small, so that vocabularies the interpreter can bear span several blocks."""
@@ -38,6 +38,7 @@ CASES = [
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose_greedy, "BLOCK", BLOCK)
     monkeypatch.setattr(choose_coupled, "BLOCK", BLOCK)
+    monkeypatch.setattr(row_laws, "BLOCK", BLOCK)
 
 
 def assert_same_walk(walk: Walk, expected: Walk) -> None:
@@ -60,6 +61,30 @@ def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> N
         ops.walk_trees(case.trees, choices_T, backend="triton"),
         ops.verify_coupled(case.logits_TV, case.trees, case.rows, backend="reference"),
     )
+
+
+@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block"])
+@pytest.mark.parametrize(
+    ("chains", "vocab_size", "dtype", "one_hot"),
+    [
+        ("mixed_chains", 1, torch.float32, False),
+        ("mixed_chains", 37, torch.float32, False),
+        ("mixed_chains", BLOCK, torch.bfloat16, True),
+        ("mixed_chains", 2 * BLOCK + 3, torch.bfloat16, False),
+        ("one_chain", 997, torch.float32, False),
+        ("no_drafts", BLOCK + 1, torch.float16, False),
+        ("no_session", 37, torch.float32, False),
+    ],
+)
+def test_verifiers_of_chains_equal_the_reference(
+    name: str, chains: str, vocab_size: int, dtype: torch.dtype, one_hot: bool
+) -> None:
+    verify = getattr(ops, name)
+    for seed in range(2):
+        case = make_chain_case(chains, vocab_size, dtype, seed=seed, one_hot=one_hot)
+        inputs = (case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B)
+
+        assert_same_walk(verify(*inputs, backend="triton"), verify(*inputs, backend="reference"))
 
 
 def test_ties_go_to_the_lowest_id_across_blocks() -> None:
@@ -138,21 +163,32 @@ def test_of_duplicated_siblings_the_first_is_followed() -> None:
 
 
 @triton.jit
-def bits_kernel(keys, positions, ids, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - typed when compiled
+def bits_kernel(keys, streams, rounds, positions, ids, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - typed when compiled
     row = tl.program_id(0)
-    state = shared_row_state(tl.load(keys + row), tl.load(positions + row))
-    tl.store(bits + row, noise_bits(state, tl.load(ids + row)).to(tl.int64, bitcast=True))
+    key, stream, position, token = (
+        tl.load(keys + row),
+        tl.load(streams + row),
+        tl.load(positions + row),
+        tl.load(ids + row),
+    )
+    found = noise_bits(row_state(key, position, stream, tl.load(rounds + row)), token)
+    shared = noise_bits(shared_row_state(key, position), token)
+    tl.store(bits + 2 * row, found.to(tl.int64, bitcast=True))
+    tl.store(bits + 2 * row + 1, shared.to(tl.int64, bitcast=True))
 
 
 def test_noise_has_the_stored_bits() -> None:
-    vectors = [vector for vector in NOISE_VECTORS if vector.stream == 0 and vector.round_index == 0]
-    keys, positions, ids = (
+    keys, streams, rounds, positions, ids = (
         torch.tensor(column)
-        for column in zip(*((noise.signed_key(v.key), v.position, v.token_id) for v in vectors), strict=True)
+        for column in zip(
+            *((noise.signed_key(v.key), v.stream, v.round_index, v.position, v.token_id) for v in NOISE_VECTORS),
+            strict=True,
+        )
     )
-    bits = torch.empty_like(keys)
+    bits = torch.empty(len(NOISE_VECTORS), 2, dtype=torch.int64)
 
-    bits_kernel[(len(vectors),)](keys, positions, ids, bits)
+    bits_kernel[(len(NOISE_VECTORS),)](keys, streams, rounds, positions, ids, bits)
 
-    assert len(vectors) >= 5
-    assert bits.tolist() == [noise.signed_key(vector.bits) for vector in vectors]
+    for vector, (found, shared) in zip(NOISE_VECTORS, bits.tolist(), strict=True):
+        assert found == noise.signed_key(vector.bits)
+        assert (shared == found) == (vector.stream == 0 and vector.round_index == 0)
