@@ -1,25 +1,13 @@
-"""All ways to verify. Greedy and coupled: the target's choice at every row, then a walk along the choices."""
+"""Greedy and coupled verification: the target's choice at every row, then a walk along the choices."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
-from polydraft_kernels.reference.block_verification import verify_block
-from polydraft_kernels.reference.chain_rejection import verify_chain_rejection
 from polydraft_kernels.reference.choose_coupled import choose_coupled
 from polydraft_kernels.reference.choose_greedy import choose_greedy
 from polydraft_kernels.reference.walk_trees import walk_trees
-
-__all__ = [
-    "choose_coupled",
-    "choose_greedy",
-    "verify_block",
-    "verify_chain_rejection",
-    "verify_coupled",
-    "verify_greedy",
-    "walk_trees",
-]
 
 
 def verify_greedy(logits_TV: Tensor, trees: PackedTrees) -> Walk:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 
 import triton
+import triton.language as tl
 from polydraft_kernels.triton import (
     block_verification,
     chain_rejection,
     chains,
     choose_coupled,
     choose_greedy,
+    kv_compaction,
     row_laws,
+    tree_attention,
 )
 from polydraft_kernels.triton.choose_coupled import NUM_WARPS, recheck_kernel, screen_kernel
 from polydraft_kernels.triton.choose_greedy import greedy_kernel
@@ -55,6 +59,13 @@ def main() -> None:
     pointers = ("tokens", "parents", "row_offsets", "choices", "num_accepted", "free_tokens", "paths")
     sizes["walk"] = compiled_bytes(
         walk_kernel, dict.fromkeys(pointers, "*i64") | {"max_draft_len": "i32"}, {"MAX_ROWS": 16}
+    )
+    for name, pointer in LOGITS.items():
+        sizes |= {f"{kernel}_{name}": size for kernel, size in attention_kernels(pointer).items()}
+    sizes["compact"] = compiled_bytes(
+        kv_compaction.compact_kernel,
+        {"table": "*i64", "from_slots": "*i64", "to_slots": "*i64", "num_moves": "i32"},
+        {"UNIT": tl.int64, "ROW_UNITS": 32, "MOVES": kv_compaction.MOVES},
     )
     sys.stdout.write(json.dumps(sizes) + "\n")
 
@@ -114,10 +125,39 @@ def chain_kernels(logits: dict[str, str]) -> dict[str, int]:
     }
 
 
-def compiled_bytes(kernel: triton.JITFunction, signature: dict[str, str], constants: dict[str, int]) -> int:
+def attention_kernels(pointer: str) -> dict[str, int]:
+    """A group of four query heads of size 128; query and KV of one dtype."""
+    partials = dict.fromkeys(("partial_outputs", "partial_peaks", "partial_totals"), "*fp32")
+    strides = ("query_head", "query_row", "key_head", "key_slot", "value_head", "value_slot", "slots_row")
+    sizes = {"GROUP": 4, "VALUE_SIZE": 128, "PADDED_GROUP": 16, "PADDED_VALUE_SIZE": 128, "SPLIT": tree_attention.SPLIT}
+    return {
+        "attention": compiled_bytes(
+            tree_attention.split_kernel,
+            dict.fromkeys(("query", "keys", "values"), pointer)
+            | {"slots": "*i64", "lengths": "*i64"}
+            | partials
+            | {f"{name}_stride": "i32" for name in strides}
+            | {"scale": "fp32", "window": "i32", "softcap": "fp32"},
+            sizes
+            | {"KEY_SIZE": 128, "PADDED_KEY_SIZE": 128, "TILE": tree_attention.TILE}
+            | {"HAS_SOFTCAP": True, "KEEP_HALVES": pointer != "*fp32"},
+            tree_attention.SPLIT_WARPS,
+        ),
+        "attention_merge": compiled_bytes(
+            tree_attention.merge_kernel,
+            partials | {"lengths": "*i64", "output": "*fp32", "num_splits": "i32", "window": "i32"},
+            sizes,
+            tree_attention.MERGE_WARPS,
+        ),
+    }
+
+
+def compiled_bytes(
+    kernel: triton.JITFunction, signature: dict[str, str], constants: Mapping[str, object], num_warps: int = NUM_WARPS
+) -> int:
     """Size of the binary; checks that the assembly is for sm_90."""
     source = ASTSource(kernel, signature=signature | dict.fromkeys(constants, "constexpr"), constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": NUM_WARPS})
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
     assert ".target sm_90" in compiled.asm["ptx"]
     return len(compiled.asm["cubin"])
 
