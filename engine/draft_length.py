@@ -177,7 +177,8 @@ class DraftLengths:
         if self._drafts and self._num_steps % _EXPLORE_EVERY == 0:
             self._countdown = 0
             for session in drafting:
-                session.num_nodes = 1 + self._num_steps // _EXPLORE_EVERY % session.max_nodes
+                most = min(session.num_nodes + 2, session.max_nodes)
+                session.num_nodes = 1 + self._num_steps // _EXPLORE_EVERY % most
         for session in drafting:
             self.chosen[session.num_nodes] += 1
 
