@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
 
 import pytest
 
 from cluster.errors import ContextTooLong, Overloaded, TargetChanged, Unavailable
 from cluster.events import Chunk, Event, Started, TokenSource
-from cluster.messages import Block, Close, Credit, FinishReason, GoAway, LocalDraft, Verdict
+from cluster.messages import Block, Close, Credit, FinishReason, GoAway, LocalDraft, Observe, Verdict
 from cluster.request import Resume
 from cluster.text import Tokenizer
 from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, make_request
@@ -72,6 +73,24 @@ async def test_slow_reader_holds_no_more_than_the_credit(tokenizer: Tokenizer, c
         await anext(events)
 
         assert len(target._sequence) - len(request.prompt_ids) == 16
+
+
+async def test_a_drafter_hears_of_rounds_without_drafts_with_the_next_that_has_one(
+    tokenizer: Tokenizer, clock: FakeClock
+) -> None:
+    ids = tokenizer.encode_prompt(TEXT)
+    target, drafter = FakeTarget("t1", ids), FakeDrafter("d1", ids)
+    target.draft_nodes = itertools.cycle([0, 0, 2])
+
+    events = await collect(new_session(make_request(tokenizer), FakeFleet(clock, [target], [drafter]), tokenizer))
+
+    assert text_of(events) == TEXT
+    told = [body for body in drafter.channels[0].sent if isinstance(body, Observe)]
+    prompt_length = drafter.channels[0].opened.prompt_length
+    # Prefill and two plain rounds give three tokens; then a drafted round and two plain ones, six at a time.
+    assert [body.base_length - prompt_length for body in told[:3]] == [0, 3, 9]
+    assert [body.max_nodes for body in told] == [2] * len(told)
+    assert [token for body in told for token in body.token_ids] == list(ids[: 3 + 6 * (len(told) - 1)])
 
 
 async def test_late_draft_is_an_undrafted_round(tokenizer: Tokenizer, clock: FakeClock) -> None:
