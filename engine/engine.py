@@ -135,6 +135,7 @@ class Engine:
         if request.local is not None:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
+        sequence.drafting.num_nodes = self.draft_lengths.first_length(sequence.drafting.max_nodes)
         self.scheduler.sequences[request.session_id] = sequence
         for drafter in self.local_drafters.values():
             drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
@@ -196,7 +197,7 @@ class Engine:
         logits_RV = self._forward(plan.work)
         choices = choose(self.verifier, logits_RV, [work for work in plan.work if work.completes])
         outcomes = self._commit(plan.work, choices)
-        self._measure_step(plan.work, started_s)
+        self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s)
         return outcomes, 0.0
 
     def _choose_lengths(self) -> None:
@@ -316,17 +317,17 @@ class Engine:
         self._stood_still = False
         if drafted:
             since_s = max(self._ended_s, min(sequence.waiting_since_s for sequence in drafted))
-            num_drafting = sum(s.can_draft and s.drafting.waits for s in self.scheduler.sequences.values())
-            self.draft_lengths.observe_wait(started_s - since_s, len(drafted), num_drafting)
+            self.draft_lengths.observe_wait(started_s - since_s)
             self._stood_still = started_s - since_s > STANDING_STILL * self.scheduler.predicted_step_s
 
-    def _measure_step(self, work: SequenceOf[Work], started_s: float) -> None:
+    def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float) -> None:
         self._ended_s = self.clock()
         step_s = self._ended_s - started_s
         before_s = self.scheduler.predicted_step_s
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
         num_rows = sum(item.num_tokens + len(item.tree) for item in work)
-        self.draft_lengths.observe_step(num_rows, sum(len(item.sequence.token_ids) for item in work), step_s)
+        num_context = sum(len(item.sequence.token_ids) for item in work)
+        self.draft_lengths.observe_step(num_rows, num_context, num_tokens, step_s, self._ended_s)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
