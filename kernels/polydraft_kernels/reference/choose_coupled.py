@@ -46,9 +46,10 @@ def _choose_sampled(logits_SV: Tensor, rows: SamplingRows) -> Tensor:
     choices_S = choose_screened(logits_SV, rows) if ends is None else choose_truncated(logits_SV, rows, ends)
     for choose in (choose_screened, choose_in_float64):
         is_left_S = choices_S == NOT_CHOSEN
-        if bool(is_left_S.any()):
-            rows_left = is_left_S.nonzero()[:, 0]
-            choices_S[rows_left] = choose(logits_SV[rows_left], rows.select(rows_left))
+        if not bool(is_left_S.any()):
+            break
+        rows_left = is_left_S.nonzero()[:, 0]
+        choices_S[rows_left] = choose(logits_SV[rows_left], rows.select(rows_left))
     return choices_S
 
 
