@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from engine.packed_linear import PackedLinear, can_pack
+from engine.linears import PackedLinear, can_pack
 
 ROW_COUNTS = (1, 2, 5, 8, 16, 64)
 WARMUPS = 5

@@ -1,18 +1,19 @@
 """Attention over the paged KV whose result for a row depends on the keys that the row sees and on nothing else.
 
-Each row reads its keys as an index list in position order, tile by tile of `TILE` positions from position 0. A tile is
-a call of constant inner shape with the rows as batch; tiles merge in order by the online softmax in fp32:
+Each row reads its keys as an index list in position order, tile by tile of `TILE` positions from position 0; tiles are
+calls of constant inner shape and merge in order. A tile that a row does not reach adds exactly zero, so neither the
+other rows of a step, nor their number, nor their lengths change a bit. Chains, prefill chunks and tree branches differ
+only in their index lists.
 
-    m' = max(m, m_tile);  acc' = acc * exp(m - m') + acc_tile * exp(m_tile - m');  likewise the normaliser
+On CPUs `TiledAttention` computes this; `attend` is the specification, and what runs where that cannot.
 
-A tile that a row does not reach adds exactly zero, so neither the other rows of a step, nor their number, nor their
-lengths change a bit. Chains, prefill chunks and tree branches differ only in their index lists.
-
-Shape letters: T packed rows, H KV heads, G query heads a KV head, D head size, L index list, P positions of a tile.
+Shape letters: T packed rows, H KV heads, G query heads a KV head, D head size, L index list, P positions of a tile,
+E elements of all query heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,23 +21,21 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from engine.attention_plan import TILE
 from engine.kv_cache import KVCache, LayerShape
+from engine.tiled_attention import TiledAttention, find_lone_block
 
 IMPLEMENTATION = "polydraft_paged"
-TILE = 64
-"""Positions reduced together. Part of the engine's identity: another value gives other bits."""
 
 
 @dataclass(slots=True)
-class StepContext:
-    """Where the rows of one step write and what they see.
+class IndexLists:
+    """The slots each row reads, for the specification.
 
     `slots_TL[t, i]` is the slot of the key at position i of row t's sequence (ancestors in depth order for a tree
     node), valid for i < lengths_T[t]; L is a multiple of `TILE`.
     """
 
-    cache: KVCache
-    write_slots_T: Tensor
     slots_TL: Tensor
     lengths_T: Tensor
     _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
@@ -58,10 +57,42 @@ class StepContext:
 
 
 @dataclass(slots=True)
-class ShapeRecorder:
-    """Stands in for a `StepContext` once, to learn the KV shapes of a model from the model itself."""
+class StepContext:
+    """Where the rows of one step write and what they see."""
 
-    layers: dict[int, LayerShape] = field(default_factory=dict)
+    cache: KVCache
+    write_slots_T: Tensor
+    reads: TiledAttention | IndexLists
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAttention:
+    """What one layer's attention computes."""
+
+    shape: LayerShape
+    group: int
+    """Query heads a KV head."""
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+
+
+@dataclass(slots=True)
+class AttentionRecorder:
+    """Stands in for a `StepContext` once, to learn a model's attention from the model itself."""
+
+    layers: dict[int, LayerAttention] = field(default_factory=dict)
+
+
+def lone_block_of(layers: Iterable[LayerAttention], dtype: torch.dtype, device: torch.device) -> int | None:
+    """What `TiledAttention` needs to know of these layers (see `find_lone_block`); None: it cannot compute them."""
+    blocks = {
+        find_lone_block(dtype, layer.group, layer.shape.key_size)
+        if device.type == "cpu" and layer.softcap is None and layer.shape.key_size == layer.shape.value_size
+        else None
+        for layer in layers
+    }
+    return None if None in blocks else max(block for block in blocks if block is not None)
 
 
 def paged_attention(
@@ -75,7 +106,7 @@ def paged_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    step: StepContext | ShapeRecorder | None = None,
+    step: StepContext | AttentionRecorder | None = None,
     **_: Any,  # what transformers passes to other implementations
 ) -> tuple[Tensor, None]:
     """The attention that transformers calls: query [1, H*G, T, D], key and value [1, H, T, D] -> [1, T, H*G, D]."""
@@ -83,40 +114,54 @@ def paged_attention(
         raise NotImplementedError("attention sinks are not supported")
     layer = module.layer_idx
     assert isinstance(layer, int), layer
-    if isinstance(step, ShapeRecorder):
-        step.layers[layer] = LayerShape(key.shape[1], key.shape[3], value.shape[3])
-        return torch.zeros(
-            1, query.shape[2], query.shape[1], value.shape[3], dtype=query.dtype, device=query.device
-        ), None
+    num_heads, num_rows = query.shape[1:3]
+    attention = LayerAttention(
+        LayerShape(key.shape[1], key.shape[3], value.shape[3]),
+        group=num_heads // key.shape[1],
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=sliding_window,
+        softcap=softcap,
+    )
+    if isinstance(step, AttentionRecorder):
+        step.layers[layer] = attention
+        return query.new_zeros(1, num_rows, num_heads, value.shape[3]), None
     assert step is not None, "the engine's attention needs a step"
-    step.cache.write(layer, step.write_slots_T, key[0], value[0])
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output_THGD = attend(query[0], step, layer, scale, sliding_window, softcap)
-    return output_THGD.flatten(1, 2)[None].to(query.dtype), None
+    kv_TE = torch.cat([half[0].transpose(0, 1).flatten(1) for half in (key, value)], dim=1)
+    step.cache.write(layer, step.write_slots_T, kv_TE)
+    output_TE = attend(query[0].transpose(0, 1).flatten(1), step, layer, attention)
+    return output_TE.view(1, num_rows, num_heads, -1), None
 
 
-def attend(
-    query_QTD: Tensor, step: StepContext, layer: int, scale: float, window: int | None, softcap: float | None
+def attend(query_TE: Tensor, step: StepContext, layer: int, attention: LayerAttention) -> Tensor:
+    """Attention of all rows of a step over one layer's pool; query [T, H*G*D], its columns [H, G, D]; as its dtype."""
+    if isinstance(step.reads, TiledAttention):
+        pool_SE = step.cache.slots[layer]
+        return step.reads.attend(query_TE, pool_SE, attention.shape, attention.scale, attention.window)
+    return _attend_by_specification(query_TE, step.cache, step.reads, layer, attention)
+
+
+def _attend_by_specification(
+    query_TE: Tensor, cache: KVCache, reads: IndexLists, layer: int, attention: LayerAttention
 ) -> Tensor:
-    """Attention of all rows of a step over one layer's pool, fp32 [T, H, G, D]; query [H*G, T, D], any float dtype."""
-    keys_HSD, values_HSD = step.cache.keys[layer], step.cache.values[layer]
-    num_heads, num_rows = keys_HSD.shape[0], query_QTD.shape[1]
-    query_HGTD = query_QTD.float().mul(scale).view(num_heads, -1, num_rows, query_QTD.shape[-1])
-    query_HTGD = query_HGTD.transpose(1, 2).contiguous()
+    keys_HSD, values_HSD = cache.keys(layer), cache.values(layer)
+    num_heads, num_rows, head_size = keys_HSD.shape[0], query_TE.shape[0], keys_HSD.shape[2]
+    query_HTGD = (
+        query_TE.float().mul(attention.scale).view(num_rows, num_heads, -1, head_size).transpose(0, 1).contiguous()
+    )
     group = query_HTGD.shape[2]
     query_BGD = query_HTGD.view(num_heads * num_rows, group, -1)
 
     peak = query_BGD.new_full((num_heads, num_rows, group, 1), -torch.inf)
     total = torch.zeros_like(peak)
     merged = query_BGD.new_zeros(num_heads, num_rows, group, values_HSD.shape[2])
-    for tile in range(step.num_tiles):
-        slots = step.slots_TL[:, tile * TILE : (tile + 1) * TILE].reshape(-1)
+    for tile in range(reads.num_tiles):
+        slots = reads.slots_TL[:, tile * TILE : (tile + 1) * TILE].reshape(-1)
         keys_BPD = keys_HSD.index_select(1, slots).view(num_heads * num_rows, TILE, -1).float()
         values_BPD = values_HSD.index_select(1, slots).view(num_heads * num_rows, TILE, -1).float()
         scores = torch.bmm(query_BGD, keys_BPD.mT).view(num_heads, num_rows, group, TILE)
-        if softcap is not None:
-            scores = torch.tanh(scores / softcap) * softcap
-        scores = scores + step.mask(tile, window)
+        if attention.softcap is not None:
+            scores = torch.tanh(scores / attention.softcap) * attention.softcap
+        scores = scores + reads.mask(tile, attention.window)
         # A row that sees nothing in its first tiles (outside its window) has a peak of -inf: exp(-inf - 0) is 0.
         new_peak = torch.maximum(peak, scores.amax(-1, keepdim=True))
         finite_peak = new_peak.masked_fill(new_peak == -torch.inf, 0.0)
@@ -127,7 +172,7 @@ def attend(
         merged = merged * keep + values
         peak = new_peak
     output_HTGD: Tensor = merged / total
-    return output_HTGD.transpose(0, 1)
+    return output_HTGD.transpose(0, 1).flatten(1).to(query_TE.dtype)
 
 
 AttentionInterface.register(IMPLEMENTATION, paged_attention)

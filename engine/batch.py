@@ -1,6 +1,6 @@
 """Pack the sequences of a step into rows: prefill chunks, single tokens, chains and trees alike.
 
-Shape letters: T packed rows, L index list, B sequences.
+Shape letters: T packed rows.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from engine.attention import TILE, StepContext
+from engine.attention import IndexLists, StepContext
+from engine.attention_plan import TILE, Ints, RowsOfSequence, plan_attention
 from engine.kv_cache import KVCache
 from engine.pages import PageId
+from engine.tiled_attention import TiledAttention
 from engine.tree import TokenTree
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,59 +71,74 @@ def paths_from_root(tree: TokenTree) -> Ints:
     return paths
 
 
-def pack(items: SequenceOf[WorkItem], cache: KVCache, min_rows: int, device: torch.device) -> PackedBatch:
-    """Build one step. Rows are padded to at least `min_rows`; padding rows see only the trash page."""
+def pack(
+    items: SequenceOf[WorkItem], cache: KVCache, min_rows: int, lone_block: int | None, device: torch.device
+) -> PackedBatch:
+    """Build one step. Rows are padded to at least `min_rows`; padding rows see only the trash page.
+
+    `lone_block` is for `TiledAttention`; None: the step carries index lists instead.
+    """
     num_rows = sum(item.num_rows for item in items)
     padded = max(num_rows, min_rows)
-    longest = max((item.num_cached + item.num_rows for item in items), default=1)
-    width = -(-longest // TILE) * TILE
     ids = np.zeros(padded, dtype=np.int64)
     positions = np.zeros(padded, dtype=np.int64)
     write_slots = np.zeros(padded, dtype=np.int64)
-    lengths = np.ones(padded, dtype=np.int64)
-    slots = np.zeros((padded, width), dtype=np.int64)
+    sequences: list[RowsOfSequence] = []
     logit_rows: list[int] = []
     row = 0
     for item in items:
         end = row + item.num_rows
-        _fill(
-            item,
-            cache.page_size,
-            ids[row:end],
-            positions[row:end],
-            write_slots[row:end],
-            lengths[row:end],
-            slots[row:end],
-        )
+        rows = _rows_of(item, cache.page_size, row)
+        ids[row:end] = (*item.token_ids, *item.tree.token_ids)
+        positions[row:end] = rows.lengths - 1
+        write_slots[row:end] = rows.slots[item.num_cached :]
+        sequences.append(rows)
         if item.wants_logits:
             logit_rows += range(row + len(item.token_ids) - 1, end)
         row = end
     num_logit_rows = len(logit_rows)
     logit_rows += [0] * (min_rows - num_logit_rows)
+    reads: TiledAttention | IndexLists
+    if lone_block is None:
+        reads = _index_lists(sequences, padded, device)
+    else:
+        reads = TiledAttention(plan_attention(sequences, padded, lone_block))
+    return PackedBatch(
+        ids_T=torch.from_numpy(ids).to(device),
+        positions_T=torch.from_numpy(positions).to(device),
+        context=StepContext(cache, torch.from_numpy(write_slots).to(device), reads),
+        logit_rows=torch.tensor(logit_rows, device=device),
+        num_rows=num_rows,
+        num_logit_rows=num_logit_rows,
+    )
 
-    def tensor(values: Ints | list[int]) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.int64).to(device)
 
-    context = StepContext(cache, tensor(write_slots), tensor(slots), tensor(lengths))
-    return PackedBatch(tensor(ids), tensor(positions), context, tensor(logit_rows), num_rows, num_logit_rows)
+def _rows_of(item: WorkItem, page_size: int, first_row: int) -> RowsOfSequence:
+    """Which keys the rows of one sequence read."""
+    num_tokens, tree, start = len(item.token_ids), item.tree, item.num_cached
+    slots = slots_of(item.pages, page_size, start + item.num_rows)
+    if tree.is_chain:
+        lengths = np.arange(start + 1, start + item.num_rows + 1)
+        return RowsOfSequence(first_row, lengths, slots, start + item.num_rows, None)
+    end = start + num_tokens
+    paths = paths_from_root(tree)
+    lengths = np.concatenate((np.arange(start + 1, end + 1), end + np.asarray(tree.depths())))
+    own_slots = np.zeros((item.num_rows, num_tokens - 1 + paths.shape[1]), dtype=np.int64)
+    own_slots[:, : num_tokens - 1] = slots[start + 1 : end]
+    own_slots[num_tokens:, num_tokens - 1 :] = np.where(paths >= 0, slots[end + np.maximum(paths, 0)], 0)
+    return RowsOfSequence(first_row, lengths, slots, start + 1, own_slots)
 
 
-def _fill(
-    item: WorkItem, page_size: int, ids: Ints, positions: Ints, write_slots: Ints, lengths: Ints, slots: Ints
-) -> None:
-    """Write the rows of one sequence into views of the step's arrays."""
-    num_tokens, num_nodes, start = len(item.token_ids), len(item.tree), item.num_cached
-    own = slots_of(item.pages, page_size, start + num_tokens + num_nodes)
-    ids[:num_tokens] = item.token_ids
-    positions[:num_tokens] = np.arange(start, start + num_tokens)
-    # Later positions are there too, but `lengths` hides them.
-    slots[:, : start + num_tokens] = own[: start + num_tokens]
-    if num_nodes:
-        root = start + num_tokens - 1
-        paths = paths_from_root(item.tree)
-        ids[num_tokens:] = item.tree.token_ids
-        positions[num_tokens:] = root + np.asarray(item.tree.depths())
-        path_slots = own[root + 1 + np.maximum(paths, 0)]
-        slots[num_tokens:, root + 1 : root + 1 + paths.shape[1]] = np.where(paths >= 0, path_slots, 0)
-    write_slots[:] = own[start:]
-    lengths[:] = positions + 1
+def _index_lists(sequences: SequenceOf[RowsOfSequence], num_rows: int, device: torch.device) -> IndexLists:
+    """The same as one list a row."""
+    longest = max((int(rows.lengths.max()) for rows in sequences), default=1)
+    slots = np.zeros((num_rows, -(-longest // TILE) * TILE), dtype=np.int64)
+    lengths = np.ones(num_rows, dtype=np.int64)
+    for rows in sequences:
+        own = slice(rows.first_row, rows.first_row + rows.num_rows)
+        lengths[own] = rows.lengths
+        # Later positions are there too, but `lengths` hides them.
+        slots[own, : rows.num_shared] = rows.slots[: rows.num_shared]
+        if rows.own_slots is not None:
+            slots[own, rows.num_shared : rows.num_shared + rows.own_slots.shape[1]] = rows.own_slots
+    return IndexLists(torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from engine.batch import WorkItem, pack
+from engine.batch import WorkItem
 from engine.kv_cache import KVCache
 from engine.model import ModelRefused, TargetModel
 from engine.pages import PageId
 from engine.tree import TokenTree
+
+logger = logging.getLogger(__name__)
 
 ROW_COUNTS = (1, 2, 5, 17, 64, 300)
 PADDINGS = (1, 2, 4, 8, 16)
@@ -38,7 +41,7 @@ class _Scratch:
     def logits(self, token_ids: list[int], num_cached: int, tree: TokenTree) -> Tensor:
         """Logits of the last token and the tree's nodes."""
         item = WorkItem(token_ids, num_cached, self.pages, tree, wants_logits=True)
-        return self.target.forward(pack([item], self.cache, self.min_rows, self.target.device))
+        return self.target.forward(self.target.pack([item], self.cache, self.min_rows))
 
 
 def _random_ids(target: TargetModel, count: int) -> list[int]:
@@ -49,7 +52,7 @@ def _random_ids(target: TargetModel, count: int) -> list[int]:
 def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) -> float:
     """Largest logit difference between the engine (chunks, then a tree) and plain transformers, relative to the spread.
 
-    Raises `ModelRefused` if it is more than rounding explains.
+    A lean step that differs by more than rounding explains is dropped; if the modules do, `ModelRefused` is raised.
     """
     num_tokens = min(num_tokens, target.max_context)
     ids = _random_ids(target, num_tokens)
@@ -64,6 +67,10 @@ def check_agreement(target: TargetModel, min_rows: int, num_tokens: int = 80) ->
     expected_TV = plain_TV[num_tokens - 5 :]
     difference = ((found_TV - expected_TV).abs().max() / expected_TV.std().clamp_min(1e-6)).item()
     tolerance = 1e-3 if target.dtype == torch.float32 else 0.2
+    if not difference <= tolerance and target.lean is not None:
+        logger.warning("the lean step differs by %.2g of the spread; steps run through the modules", difference)
+        target.lean = None
+        return check_agreement(target, min_rows, num_tokens)
     if not difference <= tolerance:
         raise ModelRefused(
             f"{target.model.config.model_type}: logits through the engine differ from transformers' own by "
@@ -92,7 +99,7 @@ def _leaf_inputs(target: TargetModel, num_rows: int) -> Iterator[tuple[str, nn.M
         count = min(num_rows, target.max_context)
         scratch = _Scratch(target, 1, count)
         item = WorkItem(_random_ids(target, count), 0, scratch.pages, TokenTree(), wants_logits=True)
-        batch = pack([item], scratch.cache, 1, target.device)
+        batch = target.pack([item], scratch.cache, 1)
         target.model(
             input_ids=batch.ids_T[None],
             position_ids=batch.positions_T[None],

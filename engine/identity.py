@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from engine.dtypes import bf16_features
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raised when a change of the engine may change the bits of a text."""
 
 _SAMPLES = (

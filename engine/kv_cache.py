@@ -1,6 +1,6 @@
-"""The KV tensors. Pages are rows of one flat pool per layer; `commit` is the only place that moves KV.
+"""The KV tensors. Pages are runs of slots of one pool; `commit` is the only place that moves KV.
 
-Shape letters: H KV heads, S slots of the pool, D head size, T packed rows.
+Shape letters: N layers, S slots of the pool, E elements of a slot in one layer, H KV heads, D head size, T packed rows.
 """
 
 from __future__ import annotations
@@ -20,32 +20,51 @@ class LayerShape:
     key_size: int
     value_size: int
 
+    @property
+    def num_elements(self) -> int:
+        """Of one slot: the keys of all heads, then their values."""
+        return self.num_heads * (self.key_size + self.value_size)
+
 
 class KVCache:
-    """Keys [H, S, D] and values [H, S, D] of each layer, addressed by slot = page * page_size + offset."""
+    """Keys and values of each layer, addressed by slot = page * page_size + offset.
+
+    One tensor [N, S, E]: a slot's keys and values lie together, so that one gather reads both, and one call moves a
+    slot in all layers.
+    """
 
     def __init__(
         self, layers: Sequence[LayerShape], num_pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        num_slots = num_pages * page_size
         self.page_size = page_size
-        self.keys = [
-            torch.zeros(layer.num_heads, num_slots, layer.key_size, dtype=dtype, device=device) for layer in layers
-        ]
-        self.values = [
-            torch.zeros(layer.num_heads, num_slots, layer.value_size, dtype=dtype, device=device) for layer in layers
-        ]
+        self.layers = tuple(layers)
+        widest = max(layer.num_elements for layer in layers)
+        self._pool_NSE = torch.zeros(len(layers), num_pages * page_size, widest, dtype=dtype, device=device)
+        self.slots = tuple(self._pool_NSE[i, :, : layer.num_elements] for i, layer in enumerate(layers))
+        """Of each layer, [S, E]: keys [H, D], then values [H, D]."""
 
-    def write(self, layer: int, slots_T: Tensor, keys_HTD: Tensor, values_HTD: Tensor) -> None:
+    def keys(self, layer: int) -> Tensor:
+        """[H, S, D], a view."""
+        shape = self.layers[layer]
+        return self._heads(self.slots[layer][:, : shape.num_heads * shape.key_size], shape.key_size)
+
+    def values(self, layer: int) -> Tensor:
+        """[H, S, D], a view."""
+        shape = self.layers[layer]
+        return self._heads(self.slots[layer][:, shape.num_heads * shape.key_size :], shape.value_size)
+
+    def write(self, layer: int, slots_T: Tensor, rows_TE: Tensor) -> None:
         """Store the rows of a step; slots that occur twice (the trash page) hold any of them."""
-        self.keys[layer].index_copy_(1, slots_T, keys_HTD)
-        self.values[layer].index_copy_(1, slots_T, values_HTD)
+        self.slots[layer].index_copy_(0, slots_T, rows_TE)
 
     def move(self, from_slots_T: Tensor, to_slots_T: Tensor) -> None:
         """Copy slots in all layers; sources are read before any is overwritten."""
-        for pool in (*self.keys, *self.values):
-            pool.index_copy_(1, to_slots_T, pool.index_select(1, from_slots_T))
+        self._pool_NSE.index_copy_(1, to_slots_T, self._pool_NSE.index_select(1, from_slots_T))
 
     def read(self, layer: int, slots_T: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of some slots, [H, T, D] each (copies)."""
-        return self.keys[layer].index_select(1, slots_T), self.values[layer].index_select(1, slots_T)
+        return self.keys(layer).index_select(1, slots_T), self.values(layer).index_select(1, slots_T)
+
+    @staticmethod
+    def _heads(slots_SE: Tensor, head_size: int) -> Tensor:
+        return slots_SE.view(slots_SE.shape[0], -1, head_size).transpose(0, 1)

@@ -6,6 +6,8 @@ refused by name, before or after loading.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,16 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from engine.attention import IMPLEMENTATION, ShapeRecorder
-from engine.batch import PackedBatch
+from engine.attention import IMPLEMENTATION, AttentionRecorder, LayerAttention, lone_block_of
+from engine.batch import PackedBatch, WorkItem, pack
 from engine.dtypes import best_target_dtype
+from engine.fused_projections import fuse_projections
 from engine.identity import eos_ids
-from engine.kv_cache import LayerShape
-from engine.packed_linear import can_pack, pack_linears
+from engine.kv_cache import KVCache, LayerShape
+from engine.lean_decoder import LeanDecoder, why_not_lean
+from engine.linears import can_pack, pack_linears
+
+logger = logging.getLogger(__name__)
 
 
 class ModelRefused(ValueError):
@@ -57,11 +63,30 @@ class TargetModel:
     vocab_size: int
     max_context: int
     eos_ids: frozenset[int]
-    kv_layers: tuple[LayerShape, ...]
+    attention: tuple[LayerAttention, ...]
+    lone_block: int | None
+    """For `TiledAttention`; None: attention runs by its specification."""
+    lean: LeanDecoder | None
+    """None: the step runs through transformers' modules."""
+
+    @property
+    def kv_layers(self) -> tuple[LayerShape, ...]:
+        return tuple(layer.shape for layer in self.attention)
+
+    def pack(self, items: Sequence[WorkItem], cache: KVCache, min_rows: int) -> PackedBatch:
+        """One step for `forward`, padded to at least `min_rows`."""
+        return pack(items, cache, min_rows, self.lone_block, self.device)
 
     @torch.inference_mode()
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits [R, V] of the batch's logit rows, in the model's dtype; writes the KV of all rows."""
+        if self.lean is not None:
+            return self.lean.logits(batch)[: batch.num_logit_rows]
+        return self.forward_modules(batch)
+
+    @torch.inference_mode()
+    def forward_modules(self, batch: PackedBatch) -> Tensor:
+        """`forward` through transformers' modules."""
         logits_1RV: Tensor = self.model(
             input_ids=batch.ids_T[None],
             position_ids=batch.positions_T[None],
@@ -107,8 +132,13 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
     model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
     model.eval()
     vocab_size = model.get_output_embeddings().weight.shape[0]
+    fuse_projections(model)
     if can_pack(dtype, device):
         pack_linears(model)
+    attention = _learn_attention(model, config, device)
+    reason = why_not_lean(model)
+    if reason is not None:
+        logger.info("%s runs through transformers' modules: %s", config.model_type, reason)
     return TargetModel(
         model=model,
         device=device,
@@ -116,14 +146,16 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
         vocab_size=vocab_size,
         max_context=config.max_position_embeddings,
         eos_ids=eos_ids(directory),
-        kv_layers=_kv_layers(model, config, device),
+        attention=attention,
+        lone_block=lone_block_of(attention, dtype, device),
+        lean=None if reason is not None else LeanDecoder(model, attention),
     )
 
 
 @torch.inference_mode()
-def _kv_layers(model: nn.Module, config: PreTrainedConfig, device: torch.device) -> tuple[LayerShape, ...]:
-    """Run one token and note what each attention layer would store."""
-    recorder = ShapeRecorder()
+def _learn_attention(model: nn.Module, config: PreTrainedConfig, device: torch.device) -> tuple[LayerAttention, ...]:
+    """Run one token and note what each attention layer is asked for."""
+    recorder = AttentionRecorder()
     ids = torch.zeros(1, 1, dtype=torch.int64, device=device)
     try:
         model(input_ids=ids, position_ids=ids, use_cache=False, step=recorder)

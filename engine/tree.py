@@ -27,6 +27,11 @@ class TokenTree:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether no node has two children."""
+        return self.parents == tuple(range(-1, len(self.parents) - 1))
+
     def depths(self) -> list[int]:
         """Depth of each node; a node that follows the last committed token has depth 1."""
         depths: list[int] = []

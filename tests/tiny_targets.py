@@ -18,7 +18,7 @@ from transformers import (
 )
 
 VOCAB_SIZE = 97
-MAX_CONTEXT = 192
+MAX_CONTEXT = 320
 # Widths are multiples of 32: AVX-512's elementwise kernels treat the end of an odd tensor unlike its middle, and the
 # engine refuses to promise invariance then.
 _SIZES: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.batch import WorkItem, pack, slots_of
+from engine.batch import WorkItem, slots_of
 from engine.engine import CannotServe, Engine
 from engine.local import generate
 from engine.model import TargetModel
@@ -85,7 +85,7 @@ def _last_logits(engine: Engine, session_id: int) -> torch.Tensor:
     sequence = engine.scheduler.sequences[session_id]
     last = sequence.num_cached - 1
     again = WorkItem(sequence.token_ids[last : last + 1], last, sequence.pages, TokenTree(), wants_logits=True)
-    return engine.target.forward(pack([again], engine.cache, engine.min_rows, engine.target.device))
+    return engine.target.forward(engine.target.pack([again], engine.cache, engine.min_rows))
 
 
 def test_kv_and_logits_after_a_preemption_are_bitwise_those_of_an_undisturbed_run(make_engine: MakeEngine) -> None:

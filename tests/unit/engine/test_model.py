@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from transformers import DeepseekV3Config, LlavaConfig, MambaConfig, PreTrainedConfig, Qwen3NextConfig, T5Config
 
 from engine.checks import check_agreement
-from engine.model import ModelRefused, load_target, refuse_config
+from engine.lean_decoder import LeanDecoder
+from engine.model import ModelRefused, TargetModel, load_target, refuse_config
 from tests.tiny_targets import write_tiny_target
 
 CPU = torch.device("cpu")
@@ -46,7 +48,7 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
-    target = load_target(write_tiny_target(tmp_path), dtype, CPU)
+    target = load_target(write_tiny_target(tmp_path, "phi3"), dtype, CPU)
     target.model.model.layers[0].self_attn.register_forward_hook(
         lambda module, args, kwargs, output: (output[0] * 1.5, output[1]) if "step" in kwargs else output,
         with_kwargs=True,
@@ -54,6 +56,31 @@ def test_a_model_whose_attention_the_engine_does_not_compute_is_refused(tmp_path
 
     with pytest.raises(ModelRefused, match="logits through the engine differ"):
         check_agreement(target, 8)
+
+
+def has_lean_step(target: TargetModel) -> bool:
+    return target.lean is not None
+
+
+def test_a_lean_step_that_computes_something_else_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    target = load_target(write_tiny_target(tmp_path), torch.float32, CPU)
+    wrong = replace(target.attention[0], scale=target.attention[0].scale * 1.5)
+    target.lean = LeanDecoder(target.model, (wrong, *target.attention[1:]))
+
+    assert check_agreement(target, 8) < 1e-4
+    assert not has_lean_step(target)
+    assert "the lean step differs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("family", "is_lean"), [("llama", True), ("mistral", True), ("qwen3", True), ("gemma3", False), ("phi3", False)]
+)
+def test_which_families_have_a_lean_step(tmp_path: Path, family: str, is_lean: bool) -> None:
+    target = load_target(write_tiny_target(tmp_path, family), torch.float32, CPU)
+
+    assert has_lean_step(target) == is_lean
+    assert check_agreement(target, 8) < 1e-4
+    assert has_lean_step(target) == is_lean
 
 
 def test_the_demo_target_is_served_in_bf16(request: pytest.FixtureRequest) -> None:

@@ -35,6 +35,11 @@ class PackedLinear(nn.Module):
         output: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self._bias, "none", [], "")
         return output
 
+    def add_to(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """`residual` [..., O] plus the product, rounded once."""
+        output: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self._packed, self._bias, "add")
+        return output
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
@@ -44,6 +49,14 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     if device.type != "cpu" or dtype != torch.bfloat16 or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def add_product(residual: Tensor, rows: Tensor, linear: nn.Module) -> Tensor:
+    """`residual` [..., O] plus the layer's product of `rows` [..., I]."""
+    if isinstance(linear, PackedLinear):
+        return linear.add_to(residual, rows)
+    product: Tensor = linear(rows)
+    return residual + product
 
 
 @torch.inference_mode()

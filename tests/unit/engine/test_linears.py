@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine import packed_linear
-from engine.packed_linear import PackedLinear, can_pack, pack_linears
+from engine import linears
+from engine.linears import PackedLinear, can_pack, pack_linears
 
 pytestmark = pytest.mark.skipif(
     not can_pack(torch.bfloat16, torch.device("cpu")), reason="this CPU has no bf16 kernels to pack for"
@@ -54,7 +54,7 @@ def test_a_layer_whose_packed_form_differs_stays(
         def forward(self, rows: Tensor) -> Tensor:
             return super().forward(rows) * (1.1 if self.out_features == 48 else 1.0)
 
-    monkeypatch.setattr(packed_linear, "PackedLinear", Wrong)
+    monkeypatch.setattr(linears, "PackedLinear", Wrong)
 
     assert pack_linears(model) == 2
 
