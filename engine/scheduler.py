@@ -1,17 +1,18 @@
 """Which sequences run in the next step, with how many tokens and which drafts. Pure: the clock is an argument.
 
-Order: running sequences first, then prefill chunks, oldest first, under a budget of rows. When KV pages run out: no
-draft, then preemption of the youngest sequence of the tenant that holds most, which is computed again later with the
-same text (by invariance).
+Order: running sequences first, then prefill, oldest first, under a budget of rows. While a sequence is running, prefill
+takes at most one chunk of a step, however many prompts wait. When KV pages run out: no draft, then preemption of the
+youngest sequence of the tenant that holds most, which is computed again later with the same text (by invariance).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from engine.pages import PagePool, num_pages_for
+from engine.rows import RowBudget
 from engine.session import Sequence
 from engine.tree import TokenTree
 
@@ -24,7 +25,7 @@ class SchedulerConfig:
     max_rows: int = 256
     """Packed rows of one step."""
     prefill_chunk: int = 64
-    """Tokens of one sequence prefilled in one step."""
+    """Tokens prefilled in one step, of all sequences together, while another sequence is running."""
     draft_deadline_s: float = 0.25
     """After this long without a block a round runs undrafted, also when nothing else is there to run."""
     max_context: int = 2048
@@ -82,7 +83,8 @@ class Scheduler:
             return Plan(wait_s=wait_s)
         for sequence in missing:
             sequence.sat_out = True
-        return Plan(work=tuple(self._assign(runnable, late)))
+        num_running = sum(sequence.num_pending == 1 for sequence in active)
+        return Plan(work=tuple(self._assign(runnable, late, num_running)))
 
     def preempt(self, sequence: Sequence) -> None:
         """Take all pages back; the sequence waits and is computed again from its tokens."""
@@ -138,22 +140,25 @@ class Scheduler:
         gather_s = oldest_s + GATHER_SHARE * self.predicted_step_s - now_s
         return max(min(gather_s, deadline_s), 0.0)
 
-    def _assign(self, runnable: Iterable[Sequence], late: set[int]) -> list[Work]:
+    def _assign(self, runnable: SequenceOf[Sequence], late: set[int], num_running: int) -> list[Work]:
         """Give each sequence rows and pages, oldest first, decoding before prefill."""
-        rows_left = self.config.max_rows
+        prefill_rows = self.config.prefill_chunk if num_running else self.config.max_rows
+        rows = RowBudget.of_step(self.config.max_rows, prefill_rows, [s.num_pending for s in runnable])
         work: list[Work] = []
         planned: set[int] = set()
         for sequence in sorted(runnable, key=lambda s: (s.num_pending > 1, s.arrival)):
-            if not sequence.admitted or rows_left == 0:
+            if not sequence.admitted:
                 continue
-            num_tokens = min(sequence.num_pending, self.config.prefill_chunk, rows_left)
+            num_tokens = rows.tokens_for(sequence.num_pending)
+            if num_tokens == 0:
+                continue
             completes = num_tokens == sequence.num_pending
-            tree = self._tree(sequence, rows_left - num_tokens) if completes else TokenTree()
+            tree = self._tree(sequence, rows.nodes_for(num_tokens)) if completes else TokenTree()
             if not self.pool.grow(sequence.pages, sequence.num_cached + num_tokens + len(tree)):
                 tree = TokenTree()
                 if not self._make_room(sequence, num_tokens, planned):
                     continue
-            rows_left -= num_tokens + len(tree)
+            rows.take(sequence.num_pending, num_tokens, len(tree))
             planned.add(sequence.id)
             work.append(Work(sequence, num_tokens, tree, sequence.id in late))
         return work
