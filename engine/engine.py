@@ -18,6 +18,7 @@ from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.pages import PagePool
+from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.tree import TokenTree
@@ -63,6 +64,8 @@ class StepOutcome:
     """Of the next verification."""
     finish: Finish | None
     late_draft: bool
+    num_found: int
+    """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class EngineCounters:
     steps: int = 0
     stale_drafts: int = 0
     late_drafts: int = 0
+    prefixes: PrefixCounters = field(default_factory=PrefixCounters)
 
 
 class Engine:
@@ -90,10 +94,10 @@ class Engine:
         self.config = config
         self.local_drafters = dict(local_drafters or {})
         self.clock = clock
-        self.counters = EngineCounters()
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
+        self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
         self._arrivals = count()
 
     def _checked_min_rows(self) -> int:
@@ -122,6 +126,7 @@ class Engine:
         if request.local is not None:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
+        sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
         for drafter in self.local_drafters.values():
             drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
@@ -220,6 +225,7 @@ class Engine:
                 outcomes.append(self._commit_round(item, next(remaining)))
             else:
                 item.sequence.num_cached += item.num_tokens
+                self.scheduler.prefixes.register(item.sequence)
         self._tell_local_drafters(outcomes)
         for outcome in outcomes:
             if outcome.finish is not None:
@@ -237,6 +243,9 @@ class Engine:
         sequence.append(token_ids)
         sequence.num_cached = len(sequence.token_ids) - 1
         self.scheduler.pool.shrink(sequence.pages, sequence.num_cached + 1)
+        self.scheduler.prefixes.register(sequence)
+        num_found, sequence.num_found = sequence.num_found, 0
+        self.counters.prefixes.hit_tokens += num_found
         sequence.round += 1
         sequence.draft = None
         sequence.sat_out = False
@@ -253,6 +262,7 @@ class Engine:
             round=sequence.round,
             finish=finish,
             late_draft=item.late_draft,
+            num_found=min(num_found, sequence.request.prompt_length),
         )
 
     def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:
@@ -271,6 +281,7 @@ class Engine:
         """Move the KV of accepted nodes to the positions after the root; a chain lies there already."""
         if path == tuple(range(len(path))):
             return
+        assert base_length >= sequence.num_known_pages * self.config.page_size, "a shared page was to move"
         slots = torch.from_numpy(slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1))
         nodes = torch.tensor(path) + base_length
         places = torch.arange(len(path)) + base_length
