@@ -101,6 +101,8 @@ class Verdict:
     finish_reason: FinishReason | None = None
     late_draft: bool = False
     error: PolydraftError | None = None
+    cached_prompt_tokens: int = 0
+    """Of a prefill: prompt tokens whose KV was found, not computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         late_draft=verdict.late_draft,
         error=code_to_pb(verdict.error),
         error_message=verdict.error.message if verdict.error is not None else "",
+        cached_prompt_tokens=verdict.cached_prompt_tokens,
     )
 
 
@@ -217,6 +218,7 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         finish_reason=_finish_reason_from_pb(verdict.finish_reason),
         late_draft=verdict.late_draft,
         error=error_from_pb(verdict.error, verdict.error_message),
+        cached_prompt_tokens=verdict.cached_prompt_tokens,
     )
 
 

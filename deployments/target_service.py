@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import torch
 
@@ -26,6 +27,7 @@ from cluster.messages import (
     Verdict,
 )
 from cluster.probes import tokenizer_hash
+from cluster.text import Tokenizer
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
 from engine.drafters import DrafterConfig, create_drafter
@@ -215,8 +217,18 @@ def _engine_config(config: Config, model_context: int) -> EngineConfig:
             prefill_chunk=target.prefill_chunk,
             draft_deadline_s=target.draft_deadline_s,
             max_context=min(model_context, target.max_context or model_context),
+            prefix_sharing=target.prefix_sharing,
+            shared_prefixes=_prefix_ids(target.model, target.shared_prefixes),
         ),
     )
+
+
+def _prefix_ids(model: Path, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The texts as requests would be encoded that begin with them."""
+    if not texts:
+        return ()
+    tokenizer = Tokenizer(model)
+    return tuple(tuple(ids) for text in texts for ids in tokenizer.beginnings(text))
 
 
 def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
@@ -238,4 +250,5 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         round=outcome.round,
         finish_reason=_FINISH[outcome.finish] if outcome.finish is not None else None,
         late_draft=outcome.late_draft,
+        cached_prompt_tokens=outcome.num_found,
     )

@@ -213,6 +213,7 @@ class FakeTarget(FakePeer):
                 round=channel.opened.round + 1,
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
+                cached_prompt_tokens=2 if is_prefill else 0,
             )
         )
         if is_prefill:

@@ -27,6 +27,7 @@ async def test_drafted_answer_is_the_targets_text(tokenizer: Tokenizer, clock: F
     assert ids_of(events) == ids and text_of(events) == TEXT
     finished = finished_of(events)
     assert finished.finish_reason is FinishReason.EOS and finished.completion_tokens == len(ids)
+    assert finished.cached_prompt_tokens == 2
     # The prefill's token is no round; each other round takes up to three drafted tokens and one of the target's own.
     assert finished.figures.rounds == -(-len(ids) // 4)
     assert finished.figures.accepted == finished.figures.drafted > 0

@@ -1,4 +1,4 @@
-"""A page that is found holds the bits that would have been computed, and long prompts do not stall running sequences."""
+"""A page that is found holds the bits that would have been computed; long prompts do not stall running sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from engine.engine import Engine
 from engine.local import generate
 from engine.sampling import SamplingParams
-from engine.scheduler import Plan
+from engine.scheduler import Plan, Scheduler
 from engine.session import LocalDrafting, OpenRequest
 from tests.tiny_targets import VOCAB_SIZE
 from tests.unit.engine.conftest import KnowingDrafter, MakeEngine, committed_kv, last_logits
@@ -111,11 +111,10 @@ def test_the_second_of_two_that_arrive_together_takes_what_the_first_fills(make_
     for session_id in (2, 3):
         engine.open(_request(session_id))
 
-    found = {}
-    while len(found) < 2:
-        found |= {
-            o.session_id: o.num_found for o in engine.step()[0] if o.session_id != 1 and o.session_id not in found
-        }
+    found: dict[int, int] = {}
+    while not found.keys() >= {2, 3}:
+        for outcome in engine.step()[0]:
+            found.setdefault(outcome.session_id, outcome.num_found)
         engine.check_integrity()
 
     assert found[2] == 0
@@ -130,7 +129,12 @@ def test_a_long_prompt_takes_one_chunk_of_each_step_of_a_running_sequence(
     engine.step()
     plans: list[Plan] = []
     plan = engine.scheduler.plan
-    monkeypatch.setattr(type(engine.scheduler), "plan", lambda _, now_s: plans.append(plan(now_s)) or plans[-1])
+
+    def watched(_: Scheduler, now_s: float) -> Plan:
+        plans.append(plan(now_s))
+        return plans[-1]
+
+    monkeypatch.setattr(Scheduler, "plan", watched)
     for session_id in (2, 3):
         engine.open(_request(session_id, (session_id, *BEGINNING, *BEGINNING[:100])))
 

@@ -1,4 +1,4 @@
-"""Which pages are found by whom, and that no order of events loses a page, shares a wrong one or lets one be written."""
+"""Which pages are found by whom; no order of events loses a page, or shares one that is wrong or may be written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.pages import PagePool
 from engine.sampling import SamplingParams
 from engine.scheduler import Scheduler, SchedulerConfig
 from engine.session import LocalDrafting, OpenRequest, Sequence
+from engine.tree import TokenTree
 
 PAGE_SIZE = 4
 PROMPT = tuple(range(14))  # three full pages and a rest
@@ -19,7 +20,7 @@ PUBLIC = (*range(50, 60),)  # two full pages and a rest
 
 
 class Harness:
-    """A scheduler whose steps are taken by hand: what is planned is read, and each round commits one token."""
+    """A scheduler whose steps are taken by hand: no draft is right, each round commits one token."""
 
     def __init__(self, num_pages: int = 100, prefill_chunk: int = 64, sharing: bool = True) -> None:
         config = SchedulerConfig(64, prefill_chunk, 0.0, 1000, sharing, shared_prefixes=(PUBLIC,))
@@ -39,13 +40,18 @@ class Harness:
 
     def step(self, token: int = 7) -> list[Sequence]:
         plan = self.scheduler.plan(0.0)
+        assert plan.work or not self.scheduler.sequences, "nobody can run"
+        self.scheduler.check_integrity()
         for work in plan.work:
             sequence = work.sequence
             if work.completes:
                 sequence.append([token])
+                sequence.draft = None
             sequence.num_cached += work.num_tokens
+            if work.completes:
+                self.pool.shrink(sequence.pages, sequence.num_cached + 1)
             self.prefixes.register(sequence)
-            self.scheduler.check_integrity()
+        self.scheduler.check_integrity()
         return [work.sequence for work in plan.work]
 
     def found(self, token_ids: tuple[int, ...] = PROMPT, tenant: str = "a") -> int:
@@ -232,7 +238,7 @@ def test_the_integrity_check_finds(fault: str) -> None:
     else:
         sequence.num_known_pages = 2
 
-    with pytest.raises(AssertionError, match="write|other tokens"):
+    with pytest.raises(AssertionError, match=r"write|other tokens"):
         harness.scheduler.check_integrity()
 
 
@@ -245,7 +251,7 @@ class Call:
 
 
 calls = st.builds(
-    Call, st.sampled_from(["open", "open", "step", "step", "step", "close", "preempt"]), st.integers(0, 9)
+    Call, st.sampled_from(["open", "open", "step", "step", "step", "draft", "close", "preempt"]), st.integers(0, 9)
 )
 BEGINNINGS = [PROMPT, PROMPT[:8], (*PROMPT[:8], *range(20, 30)), (*PUBLIC, *PROMPT), PUBLIC]
 
@@ -260,6 +266,8 @@ def test_any_order_of_events_keeps_the_pool_whole(num_pages: int, prefill_chunk:
             harness.open(BEGINNINGS[call.number % len(BEGINNINGS)], tenant="ab"[call.number % 2])
         elif call.kind == "step":
             harness.step(token=call.number % 3)
+        elif running and call.kind == "draft":
+            running[call.number % len(running)].draft = TokenTree.chain([90] * call.number)
         elif running and call.kind == "close":
             harness.scheduler.remove(running[call.number % len(running)].id)
         elif running:
