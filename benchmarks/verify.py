@@ -45,17 +45,22 @@ class Row:
     seconds: float
 
 
-def reference_texts(model_dir: Path, prompts: Sequence[CorpusPrompt]) -> dict[str, list[int]]:
-    """Greedy fp32 answers of transformers' own `generate`, one prompt at a time, EOS left out."""
+def reference_texts(
+    model_dir: Path,
+    prompts: Sequence[CorpusPrompt],
+    dtype: torch.dtype = torch.float32,
+    max_tokens: int = MAX_TOKENS,
+) -> dict[str, list[int]]:
+    """Greedy answers of transformers' own `generate`, one prompt at a time, EOS left out."""
     torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
     eos = model.generation_config.eos_token_id
     texts: dict[str, list[int]] = {}
     for prompt in prompts:
         ids = tokenizer(prompt.prompt, add_special_tokens=False, return_tensors="pt").input_ids
         output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=MAX_TOKENS, do_sample=False, pad_token_id=eos
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False, pad_token_id=eos
         )
         answer = output[0, ids.shape[1] :].tolist()
         texts[prompt.id] = answer[: answer.index(eos)] if eos in answer else answer

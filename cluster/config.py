@@ -109,7 +109,7 @@ class DrafterConfig(_Section):
     model: FilePath | None = None
     languages: Languages = ()
     """Input languages that requests with speculation `auto` take it for."""
-    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 5
+    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
     """Of a block: nodes of a tree for `lm`, length of the chain for `ngram`."""
     replicas: Count = 1
     num_cpus: Fraction = 0.1

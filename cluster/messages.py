@@ -69,6 +69,8 @@ class Open:
     max_tokens: int
     tenant: str
     max_draft_tokens: int = 0
+    drafter: str = ""
+    """Whose blocks a target will get."""
     local: LocalDraft | None = None
     credit_tokens: int = 0
 
@@ -98,8 +100,12 @@ class Verdict:
     length: int
     hash: int
     round: int
+    draft_nodes: int = 0
+    """What the next block should have; 0: the target does not wait for one."""
     finish_reason: FinishReason | None = None
     late_draft: bool = False
+    is_awaited: bool = False
+    """Whether the target stood still for the block of this round."""
     error: PolydraftError | None = None
     cached_prompt_tokens: int = 0
     """Of a prefill: prompt tokens whose KV was found, not computed."""
@@ -126,6 +132,10 @@ class Observe:
     base_length: int
     token_ids: tuple[int, ...]
     num_accepted: int
+    max_nodes: int
+    """Of the block; 0 asks for none."""
+    is_awaited: bool = False
+    """Whether the target stood still for the last block."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ class TargetSide(Side):
                 round=answer.next_round,
                 max_tokens=request.max_tokens,
                 tenant=request.tenant,
+                max_draft_tokens=request.max_draft_tokens,
+                drafter=request.drafter or "",
                 local=local,
                 credit_tokens=self._credit_tokens,
             ),
@@ -150,8 +152,16 @@ class DraftSide(Side):
         return False
 
     def observe(self, verdict: Verdict) -> None:
-        """Tell what was committed; the drafter answers with a block."""
-        self.send(Observe(verdict.base_length, verdict.token_ids, verdict.num_accepted))
+        """Tell what was committed; the drafter answers with a block if the target wants one."""
+        self.send(
+            Observe(
+                base_length=verdict.base_length,
+                token_ids=verdict.token_ids,
+                num_accepted=verdict.num_accepted,
+                max_nodes=verdict.draft_nodes,
+                is_awaited=verdict.is_awaited,
+            )
+        )
 
 
 def stop_waiting(answer: Answer, base_hash: int) -> Block:

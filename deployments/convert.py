@@ -53,9 +53,8 @@ def message_to_pb(message: Message) -> pb.Message:
             return pb.Message(session=session, epoch=epoch, block=_block_to_pb(body))
         case Verdict() as body:
             return pb.Message(session=session, epoch=epoch, verdict=_verdict_to_pb(body))
-        case Observe(base_length, token_ids, num_accepted):
-            observe = pb.Observe(base_length=base_length, token_ids=token_ids, num_accepted=num_accepted)
-            return pb.Message(session=session, epoch=epoch, observe=observe)
+        case Observe() as body:
+            return pb.Message(session=session, epoch=epoch, observe=_observe_to_pb(body))
         case Credit(tokens):
             return pb.Message(session=session, epoch=epoch, credit=pb.Credit(tokens=tokens))
         case Resync(have_length):
@@ -87,8 +86,7 @@ def _body_from_pb(message: pb.Message) -> Body | None:
         case "verdict":
             return _verdict_from_pb(message.verdict)
         case "observe":
-            observe = message.observe
-            return Observe(observe.base_length, tuple(observe.token_ids), observe.num_accepted)
+            return _observe_from_pb(message.observe)
         case "credit":
             return Credit(message.credit.tokens)
         case "resync":
@@ -141,6 +139,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         max_tokens=body.max_tokens,
         tenant=body.tenant,
         max_draft_tokens=body.max_draft_tokens,
+        drafter=body.drafter,
         local=_local_to_pb(body.local) if body.local is not None else None,
         credit_tokens=body.credit_tokens,
     )
@@ -156,6 +155,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         max_tokens=body.max_tokens,
         tenant=body.tenant,
         max_draft_tokens=body.max_draft_tokens,
+        drafter=body.drafter,
         local=_local_from_pb(body.local) if body.HasField("local") else None,
         credit_tokens=body.credit_tokens,
     )
@@ -198,8 +198,10 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         length=verdict.length,
         hash=verdict.hash,
         round=verdict.round,
+        draft_nodes=verdict.draft_nodes,
         finish_reason=finish_reason_to_pb(verdict.finish_reason),
         late_draft=verdict.late_draft,
+        is_awaited=verdict.is_awaited,
         error=code_to_pb(verdict.error),
         error_message=verdict.error.message if verdict.error is not None else "",
         cached_prompt_tokens=verdict.cached_prompt_tokens,
@@ -215,10 +217,32 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         length=verdict.length,
         hash=verdict.hash,
         round=verdict.round,
+        draft_nodes=verdict.draft_nodes,
         finish_reason=_finish_reason_from_pb(verdict.finish_reason),
         late_draft=verdict.late_draft,
+        is_awaited=verdict.is_awaited,
         error=error_from_pb(verdict.error, verdict.error_message),
         cached_prompt_tokens=verdict.cached_prompt_tokens,
+    )
+
+
+def _observe_to_pb(observe: Observe) -> pb.Observe:
+    return pb.Observe(
+        base_length=observe.base_length,
+        token_ids=observe.token_ids,
+        num_accepted=observe.num_accepted,
+        max_nodes=observe.max_nodes,
+        is_awaited=observe.is_awaited,
+    )
+
+
+def _observe_from_pb(observe: pb.Observe) -> Observe:
+    return Observe(
+        base_length=observe.base_length,
+        token_ids=tuple(observe.token_ids),
+        num_accepted=observe.num_accepted,
+        max_nodes=observe.max_nodes,
+        is_awaited=observe.is_awaited,
     )
 
 

@@ -1,10 +1,14 @@
-"""A drafter replica without Ray: sessions of routers on one side, the drafter's thread on the other."""
+"""A drafter replica without Ray: sessions of routers on one side, the drafter on the other.
+
+It drafts on the event loop: a block takes a few milliseconds, less than two changes of threads cost in the worst case,
+and whatever has come in meanwhile is the next batch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -15,7 +19,7 @@ from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Res
 from cluster.model_files import target_facts
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_to_bytes
-from engine.draft_loop import DraftedBlock, DraftLoop
+from engine.draft_queue import Committed, DraftQueue
 from engine.drafters.base import DraftSession, DraftVerdict
 from engine.drafters.config import DrafterConfig
 from engine.drafters.lm import LMDrafter
@@ -23,6 +27,9 @@ from engine.identity import eos_ids
 from engine.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
+
+_IDLE_AFTER_S = 0.0005
+"""So long after a block nothing else is done, so that it leaves first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class _Session:
 
 
 class DraftService:
-    """Implements `SessionHandler` over a drafter. All methods run on the event loop; the drafter has its own thread."""
+    """Implements `SessionHandler` over a drafter. All methods run on the event loop."""
 
     def __init__(self, config: Config, name: str, replica_id: str, token: str) -> None:
         drafter_config = config.drafters[name]
@@ -46,8 +53,11 @@ class DraftService:
                 device="cuda" if drafter_config.num_gpus > 0 else "cpu",
             )
         )
-        self._loop = DraftLoop(drafter, self._hand_over)
+        self._queue = DraftQueue(drafter)
         self._events = asyncio.get_running_loop()
+        self._next_turn: asyncio.Handle | None = None
+        self._preparing: asyncio.Handle | None = None
+        self._error: BaseException | None = None
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._drafter_ids: dict[SessionKey, int] = {}
@@ -61,14 +71,17 @@ class DraftService:
         )
 
     def start(self) -> None:
-        self._loop.start()
+        """Nothing: turns follow from what comes in."""
 
     def stop(self) -> None:
-        self._loop.stop()
+        for handle in (self._next_turn, self._preparing):
+            if handle is not None:
+                handle.cancel()
 
     def check_health(self) -> None:
-        """Raise if the drafter's thread has died."""
-        self._loop.check_health()
+        """Raise if the drafter has failed."""
+        if self._error is not None:
+            raise RuntimeError("the drafter stopped") from self._error
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -84,7 +97,8 @@ class DraftService:
         self._drafter_ids[key] = session_id
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
-        self._loop.open(DraftSession(session_id, request.token_ids, params), request.max_draft_tokens)
+        self._queue.open(DraftSession(session_id, request.token_ids, params), request.max_draft_tokens)
+        self._schedule_turn()
 
     def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:
         session_id = self._drafter_ids.get(key)
@@ -93,24 +107,45 @@ class DraftService:
         if not isinstance(body, Observe):
             logger.warning("a router sent a message for targets")
             return
-        verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted)
-        self._loop.observe(body.base_length, verdict)
+        verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.is_awaited)
+        self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
+        self._schedule_turn()
 
     def close(self, key: SessionKey) -> None:
         session_id = self._drafter_ids.pop(key, None)
         if session_id is not None:
             del self._sessions[session_id]
-            self._loop.close(session_id)
+            self._queue.close(session_id)
+            self._schedule_turn()
 
-    # -- between the loop and the drafter ------------------------------------------------------------------------
+    # -- drafting ------------------------------------------------------------------------------------------------
 
-    def _hand_over(self, blocks: Sequence[DraftedBlock]) -> None:
-        """Called in the drafter's thread."""
-        self._events.call_soon_threadsafe(self._deliver, blocks)
+    def _schedule_turn(self) -> None:
+        """Draft as soon as all that has come in with the present frame is queued."""
+        if self._next_turn is None and self._error is None:
+            self._next_turn = self._events.call_soon(self._guarded, self._turn)
 
-    def _deliver(self, blocks: Sequence[DraftedBlock]) -> None:
-        for block in blocks:
+    def _turn(self) -> None:
+        self._next_turn = None
+        if self._preparing is not None:
+            self._preparing.cancel()
+        for block in self._queue.turn():
             session = self._sessions.get(block.session_id)
             if session is not None:
                 body = Block(block.base_length, block.base_hash, tree_to_bytes(block.tree))
                 self.server.send(session.key, session.epoch, body)
+        self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
+
+    def _prepare(self) -> None:
+        """Draft ahead, pass by pass, until something comes in."""
+        self._preparing = None
+        if self._queue.is_empty and self._queue.prepare():
+            self._preparing = self._events.call_soon(self._guarded, self._prepare)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A drafter that fails drafts no more, and its replica is replaced."""
+        try:
+            work()
+        except Exception as error:
+            logger.exception("the drafter stopped")
+            self._error = error

@@ -127,6 +127,8 @@ class TargetService:
             round=request.round,
             tenant=request.tenant,
             local=None if request.local is None else _local(request.local),
+            drafter=request.drafter,
+            max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
         )
         self._submit(session_id, lambda engine: engine.open(opened))
@@ -248,7 +250,9 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         length=outcome.length,
         hash=outcome.hash,
         round=outcome.round,
+        draft_nodes=outcome.draft_nodes,
         finish_reason=_FINISH[outcome.finish] if outcome.finish is not None else None,
         late_draft=outcome.late_draft,
+        is_awaited=outcome.is_awaited,
         cached_prompt_tokens=outcome.num_found,
     )

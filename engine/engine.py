@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
+from engine.draft_length import DraftLengths
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
@@ -24,6 +25,9 @@ from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.tree import TokenTree
 from engine.verdicts import Choice, choose
 from engine.verify.verifiers import Verifier
+
+STANDING_STILL = 0.1
+"""Share of a step's time without one, from which on the engine waits for its drafters."""
 
 
 class Numerics(Enum):
@@ -62,8 +66,12 @@ class StepOutcome:
     hash: int
     round: int
     """Of the next verification."""
+    draft_nodes: int
+    """What the next block should have; 0: it is not waited for."""
     finish: Finish | None
     late_draft: bool
+    is_awaited: bool
+    """Whether the engine stood still for this sequence's block."""
     num_found: int
     """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
 
@@ -97,6 +105,11 @@ class Engine:
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
+        self.draft_lengths = DraftLengths()
+        self._ended_s = clock()
+        """When the last step ended."""
+        self._stood_still = False
+        """Whether this step began later than it could have, had its blocks been there."""
         self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
         self._arrivals = count()
 
@@ -149,7 +162,7 @@ class Engine:
         """
         sequence = self.scheduler.sequences.get(session_id)
         if sequence is not None:
-            sequence.local = None
+            sequence.draft_by(None)
         fits = (
             sequence is not None
             and base_length == len(sequence.token_ids)
@@ -167,7 +180,7 @@ class Engine:
         """From now on this sequence drafts by itself; unknown ids are ignored, unknown methods are `CannotServe`."""
         self._check_local(local)
         if session_id in self.scheduler.sequences:
-            self.scheduler.sequences[session_id].local = local
+            self.scheduler.sequences[session_id].draft_by(local)
 
     def add_credit(self, session_id: int, num_tokens: int) -> None:
         """Let a sequence commit so many more tokens; unknown ids are ignored."""
@@ -178,24 +191,34 @@ class Engine:
 
     def step(self) -> tuple[list[StepOutcome], float | None]:
         """One round for every sequence that can run; without one, seconds until a deadline (None: until input)."""
+        self._choose_lengths()
         self._draft_locally()
         plan = self.scheduler.plan(self.clock())
         if not plan.work:
             return [], plan.wait_s
         started_s = self.clock()
+        self._measure_wait(plan.work, started_s)
         logits_RV = self._forward(plan.work)
         choices = choose(self.verifier, logits_RV, [work for work in plan.work if work.completes])
         outcomes = self._commit(plan.work, choices)
-        self._observe_time(self.clock() - started_s)
+        self._measure_step(plan.work, started_s)
         return outcomes, 0.0
+
+    def _choose_lengths(self) -> None:
+        """How many nodes the next blocks get."""
+        decoding = [sequence for sequence in self.scheduler.sequences.values() if sequence.can_draft]
+        sessions = [sequence.drafting for sequence in decoding if sequence.drafting.max_nodes > 0]
+        num_context = sum(len(sequence.token_ids) for sequence in decoding)
+        self.draft_lengths.choose(sessions, len(decoding) - len(sessions), num_context)
 
     def _draft_locally(self) -> None:
         """Give the sequences that draft by themselves a block for their next round."""
         by_method: dict[str, list[DraftWork]] = {}
         for sequence in self.scheduler.sequences.values():
             local = sequence.local
-            if local is not None and local.method and sequence.draft is None and sequence.can_draft:
-                by_method.setdefault(local.method, []).append(DraftWork(sequence.id, local.max_nodes))
+            num_nodes = sequence.drafting.num_nodes
+            if local is not None and num_nodes > 0 and sequence.draft is None and sequence.can_draft:
+                by_method.setdefault(local.method, []).append(DraftWork(sequence.id, num_nodes))
         for method, wanted in by_method.items():
             for work, tree in zip(wanted, self.local_drafters[method].propose(wanted), strict=True):
                 self.scheduler.sequences[work.session_id].draft = tree
@@ -239,7 +262,10 @@ class Engine:
         base_length = len(sequence.token_ids)
         token_ids, finish = self._cut(sequence, choice.token_ids)
         num_accepted = min(len(choice.path), len(token_ids))
-        self._keep_path(sequence, base_length, choice.path[:num_accepted])
+        path = choice.path[:num_accepted]
+        self._keep_path(sequence, base_length, path)
+        if item.had_block:
+            self.draft_lengths.observe_round(sequence.drafting, len(item.tree), path)
         sequence.append(token_ids)
         sequence.num_cached = len(sequence.token_ids) - 1
         self.scheduler.pool.shrink(sequence.pages, sequence.num_cached + 1)
@@ -248,6 +274,7 @@ class Engine:
         self.counters.prefixes.hit_tokens += num_found
         sequence.round += 1
         sequence.draft = None
+        sequence.asked_nodes = sequence.drafting.num_nodes
         sequence.sat_out = False
         sequence.waiting_since_s = self.clock()
         self.counters.late_drafts += item.late_draft
@@ -260,8 +287,10 @@ class Engine:
             length=len(sequence.token_ids),
             hash=sequence.hash,
             round=sequence.round,
+            draft_nodes=sequence.asked_nodes,
             finish=finish,
             late_draft=item.late_draft,
+            is_awaited=self._stood_still and item.had_block and sequence.drafting.waits,
             num_found=min(num_found, sequence.request.prompt_length),
         )
 
@@ -292,9 +321,23 @@ class Engine:
         for drafter in self.local_drafters.values():
             drafter.observe(verdicts)
 
-    def _observe_time(self, step_s: float) -> None:
-        before = self.scheduler.predicted_step_s
-        self.scheduler.predicted_step_s = step_s if before == 0.0 else 0.9 * before + 0.1 * step_s
+    def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> None:
+        """How long the engine stood still for the blocks of this step."""
+        drafted = [item.sequence for item in work if item.had_block and item.sequence.drafting.waits]
+        self._stood_still = False
+        if drafted:
+            since_s = max(self._ended_s, min(sequence.waiting_since_s for sequence in drafted))
+            num_drafting = sum(s.can_draft and s.drafting.waits for s in self.scheduler.sequences.values())
+            self.draft_lengths.observe_wait(started_s - since_s, len(drafted), num_drafting)
+            self._stood_still = started_s - since_s > STANDING_STILL * self.scheduler.predicted_step_s
+
+    def _measure_step(self, work: SequenceOf[Work], started_s: float) -> None:
+        self._ended_s = self.clock()
+        step_s = self._ended_s - started_s
+        before_s = self.scheduler.predicted_step_s
+        self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
+        num_rows = sum(item.num_tokens + len(item.tree) for item in work)
+        self.draft_lengths.observe_step(num_rows, sum(len(item.sequence.token_ids) for item in work), step_s)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

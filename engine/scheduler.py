@@ -45,6 +45,8 @@ class Work:
     """Pending tokens to read."""
     tree: TokenTree
     late_draft: bool = False
+    had_block: bool = False
+    """Whether a block had come, be it empty."""
 
     @property
     def completes(self) -> bool:
@@ -177,7 +179,8 @@ class Scheduler:
                     continue
             rows.take(sequence.num_pending, num_tokens, len(tree))
             planned.add(sequence.id)
-            work.append(Work(sequence, num_tokens, tree, sequence.id in late))
+            had_block = completes and sequence.draft is not None
+            work.append(Work(sequence, num_tokens, tree, sequence.id in late, had_block))
         return work
 
     def _tree(self, sequence: Sequence, rows_left: int) -> TokenTree:
@@ -185,7 +188,8 @@ class Scheduler:
         if sequence.draft is None:
             return TokenTree()
         room = min(sequence.num_remaining, self.config.max_context - len(sequence.token_ids)) - 1
-        return sequence.draft.without_duplicate_siblings().truncated(rows_left, max(room, 0))
+        most = min(rows_left, max(sequence.drafting.num_nodes, 1))
+        return sequence.draft.without_duplicate_siblings().truncated(most, max(room, 0))
 
     def _make_room(self, sequence: Sequence, num_tokens: int, planned: set[int]) -> bool:
         """Preempt others until the tokens fit; False if the sequence itself is the one to go, or nobody is."""

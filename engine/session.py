@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from engine.draft_length import MAX_NODES, Drafting
 from engine.hashing import EMPTY_HASH, extend_hash
 from engine.pages import PageId
 from engine.sampling import SamplingParams
@@ -40,6 +41,10 @@ class OpenRequest:
     tenant: str = ""
     local: LocalDrafting | None = None
     """None waits for a block before each round."""
+    drafter: str = ""
+    """Whose blocks will come; rounds are measured by it."""
+    max_draft_nodes: int = MAX_NODES
+    """Of a block."""
     credit_tokens: int = 1 << 30
     """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
 
@@ -56,6 +61,9 @@ class Sequence:
     round: int
     credit_tokens: int
     local: LocalDrafting | None
+    drafting: Drafting
+    asked_nodes: int
+    """What the last verdict asked for; 0: no block will come, and none is waited for."""
     pages: list[PageId] = field(default_factory=list)
     num_cached: int = 0
     """Leading tokens whose KV is in the pool. Never the last token: its KV is written by the step that reads it."""
@@ -86,6 +94,8 @@ class Sequence:
             round=request.round,
             credit_tokens=request.credit_tokens,
             local=request.local,
+            drafting=_drafting(request, request.local),
+            asked_nodes=request.max_draft_nodes,
             waiting_since_s=now_s,
             ready_since_s=now_s,
         )
@@ -115,15 +125,29 @@ class Sequence:
     @property
     def awaits_block(self) -> bool:
         """Whether the next round waits for a block from outside."""
-        return self.local is None and not self.is_prefilling and self.draft is None
+        return self.local is None and self.asked_nodes > 0 and not self.is_prefilling and self.draft is None
 
     @property
     def can_draft(self) -> bool:
         """Whether a block would be used by the next round."""
         return self.admitted and self.credit_tokens > 0 and not self.is_prefilling
 
+    def draft_by(self, local: LocalDrafting | None) -> None:
+        """Draft inside the target's step from now on, or (None) wait for blocks from outside."""
+        if local != self.local:
+            self.local = local
+            self.drafting = _drafting(self.request, local)
+
     def append(self, token_ids: list[int]) -> None:
         """Commit tokens."""
         self.token_ids += token_ids
         self.hash = extend_hash(self.hash, token_ids)
         self.credit_tokens -= len(token_ids)
+
+
+def _drafting(request: OpenRequest, local: LocalDrafting | None) -> Drafting:
+    """A new record of a session's drafting."""
+    if local is None:
+        return Drafting(request.drafter, request.max_draft_nodes, num_nodes=request.max_draft_nodes)
+    max_nodes = local.max_nodes if local.method else 0
+    return Drafting(local.method, max_nodes, waits=False, num_nodes=max_nodes)

@@ -53,6 +53,8 @@ class DraftVerdict:
     session_id: int
     token_ids: tuple[int, ...]
     num_accepted: int
+    is_awaited: bool = False
+    """Whether the target stood still for the last block."""
 
 
 class Drafter(Protocol):
@@ -74,6 +76,9 @@ class Drafter(Protocol):
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         """Append committed tokens and drop what was rejected."""
+
+    def prepare(self) -> bool:
+        """Do one short piece of work for proposals to come; False if there is none worth it. Called when idle."""
 
     def close(self, session_ids: Sequence[int]) -> None:
         """Forget sequences; unknown ids are ignored."""

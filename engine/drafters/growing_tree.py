@@ -94,6 +94,25 @@ class GrowingTree:
             tuple(node.rank for node in nodes),
         )
 
+    def below(self, root: int) -> tuple[GrowingTree, list[int]]:
+        """The tree behind a node that was run, and the places where its nodes that were run lie now, in new order."""
+        assert self.nodes[root].place != NOT_RUN
+        number = {root: ROOT}
+        tree = GrowingTree(root_was_run=True)
+        places: list[int] = []
+        top = self.nodes[root]
+        for index, node in enumerate(self.nodes):
+            if node.parent in number:
+                number[index] = len(tree.nodes)
+                path_prob = node.path_prob / top.path_prob
+                moved = Node(node.row, number[node.parent], node.depth - top.depth, node.rank, path_prob)
+                tree.nodes.append(moved)
+                if node.place != NOT_RUN:
+                    moved.place = len(places)
+                    places.append(node.place)
+        tree.num_places = len(places)
+        return tree, places
+
     def follow(self, rows: Sequence[int]) -> list[int]:
         """The nodes along committed tokens, as far as the tree foresaw them."""
         path: list[int] = []

@@ -27,6 +27,13 @@ from engine.tree import TokenTree
 
 PASS_WIDTH = 4
 """Most nodes of a session run in one pass."""
+PREPARED_WIDTH, PREPARED_NODES, PREPARED_CONFIDENCE = 16, 24, 0.01
+"""Ahead of a verdict: nodes of one pass, nodes run in all, and how likely a node must be to be run."""
+NOISE_AHEAD = 8
+"""Positions whose noise is drawn before a block asks for it."""
+_LEAST_HITS = 0.15
+"""Of verdicts that a tree foresaw, so that preparing pays."""
+_FORGET_HITS = 0.95
 
 
 @dataclass(slots=True)
@@ -39,6 +46,9 @@ class _Session:
     """Leading rows whose keys and values are in the slot."""
     tree: GrowingTree = field(default_factory=GrowingTree)
     """Its nodes that were run lie in the slot behind the rows."""
+    is_awaited: bool = False
+    hits: float = 0.5
+    """How often of late the tree had run the node that a verdict ended at."""
 
 
 class LMDrafter:
@@ -107,7 +117,31 @@ class LMDrafter:
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
-            self._advance(self._sessions[verdict.session_id], self._rows(verdict.token_ids))
+            session = self._sessions[verdict.session_id]
+            session.is_awaited = verdict.is_awaited
+            self._advance(session, self._rows(verdict.token_ids))
+
+    @torch.inference_mode()
+    def prepare(self) -> bool:
+        """Grow a tree that waits for a verdict, so that what is behind the verdict is known by then; draw noise ahead.
+
+        Only for sessions whose blocks the target stands still for, and whose verdicts are foreseen often enough.
+        """
+        growing = [
+            (session, nodes)
+            for session in self._sessions.values()
+            if session.is_awaited and session.hits > _LEAST_HITS and (nodes := self._nodes_ahead(session))
+        ]
+        if growing:
+            self._run(growing)
+            return True
+        return any(s.noise.draw_ahead(len(s.rows), NOISE_AHEAD) for s in self._sessions.values() if s.is_awaited)
+
+    def _nodes_ahead(self, session: _Session) -> list[int]:
+        tree = session.tree
+        if not tree.root_was_run or tree.num_places >= PREPARED_NODES:
+            return []
+        return tree.frontier(PREPARED_WIDTH, PREPARED_CONFIDENCE, self._room(session), self._eos_rows)
 
     def close(self, session_ids: Sequence[int]) -> None:
         for session_id in session_ids:
@@ -172,14 +206,19 @@ class LMDrafter:
     def _advance(self, session: _Session, committed: list[int]) -> None:
         """Keep the keys and values along the committed path."""
         tree, base = session.tree, len(session.rows)
-        places = [tree.nodes[node].place for node in tree.follow(committed)]
-        kept = [place for place in places if place != NOT_RUN]
-        if kept != list(range(len(kept))):
-            self._model.cache.move(session.slot, [base + place for place in kept], base)
+        path = tree.follow(committed)
+        kept = [place for node in path if (place := tree.nodes[node].place) != NOT_RUN]
         if tree.root_was_run:
             session.num_cached = base + len(kept)
-        session.rows += committed
+        is_hit = 0 < len(kept) == len(committed)
+        session.hits += (1 - _FORGET_HITS) * (is_hit - session.hits)
         session.tree = GrowingTree()
+        if is_hit:
+            session.tree, behind = tree.below(path[-1])
+            kept += behind
+        if kept != list(range(len(kept))):
+            self._model.cache.move(session.slot, [base + place for place in kept], base)
+        session.rows += committed
         session.noise.forget(len(session.rows))
 
     def _rows(self, token_ids: Sequence[int]) -> list[int]:

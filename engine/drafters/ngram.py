@@ -56,6 +56,9 @@ class NGramDrafter:
         for verdict in verdicts:
             self._append(self._histories[verdict.session_id], verdict.token_ids)
 
+    def prepare(self) -> bool:
+        return False
+
     def close(self, session_ids: Sequence[int]) -> None:
         for session_id in session_ids:
             self._histories.pop(session_id, None)

@@ -4,6 +4,7 @@
 | greedy          | any                                              | 0 only      |
 | coupled         | any                                              | any         |
 | chain_rejection | chains drawn from a law that is at hand          | any         |
+| block           | the same; accepts no fewer of them               | any         |
 
 `coupled` is the default: it needs no law of the drafts, and with a seed the text does not depend on them.
 """
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from polydraft_kernels import ops
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
-from polydraft_kernels.reference.chain_rejection import verify_chain_rejection
 from torch import Tensor
 
 from engine.drafters.base import DraftLaw
@@ -35,10 +35,10 @@ class VerifyWork:
     draft_probs_TV: Tensor | None = None
     """Row t is the law that the token of row t + 1 was drawn from; None says drafts were chosen without chance.
 
-    `chain_rejection` only.
+    `chain_rejection` and `block` only.
     """
     rounds_B: Tensor | None = None
-    """int64: the request's round counter, which never restarts. `chain_rejection` only."""
+    """int64: the request's round counter, which never restarts. `chain_rejection` and `block` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,22 @@ def _verify_coupled(work: VerifyWork) -> Walk:
 
 
 def _verify_chain_rejection(work: VerifyWork) -> Walk:
+    draft_probs_TV, rounds_B = _chain_inputs(work)
+    return ops.verify_chain_rejection(work.logits_TV, work.trees, draft_probs_TV, work.rows, rounds_B)
+
+
+def _verify_block(work: VerifyWork) -> Walk:
+    draft_probs_TV, rounds_B = _chain_inputs(work)
+    return ops.verify_block(work.logits_TV, work.trees, draft_probs_TV, work.rows, rounds_B)
+
+
+def _chain_inputs(work: VerifyWork) -> tuple[Tensor, Tensor]:
+    """The law of the drafts and the round counters."""
     if work.rounds_B is None:
-        raise ValueError("chain rejection needs the round counter of each request; fill in rounds_B")
-    draft_probs_TV = work.draft_probs_TV
-    if draft_probs_TV is None:
-        draft_probs_TV = one_hot_draft_probs(work.trees, work.logits_TV.shape[1])
-    return verify_chain_rejection(work.logits_TV, work.trees, draft_probs_TV, work.rows, work.rounds_B)
+        raise ValueError("verifying by the law of the drafts needs each request's round counter; fill in rounds_B")
+    if work.draft_probs_TV is None:
+        return one_hot_draft_probs(work.trees, work.logits_TV.shape[1]), work.rounds_B
+    return work.draft_probs_TV, work.rounds_B
 
 
 def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
@@ -90,13 +100,15 @@ def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
 
 
 _ANY_LAW = frozenset(DraftLaw)
+_CHAIN_LAWS = frozenset({DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT})
 
 VERIFIERS: dict[str, Verifier] = {
     verifier.name: verifier
     for verifier in (
         Verifier("greedy", _verify_greedy, _ANY_LAW, needs_greedy=True),
         Verifier("coupled", _verify_coupled, _ANY_LAW),
-        Verifier("chain_rejection", _verify_chain_rejection, frozenset({DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT})),
+        Verifier("chain_rejection", _verify_chain_rejection, _CHAIN_LAWS),
+        Verifier("block", _verify_block, _CHAIN_LAWS),
     )
 }
 

@@ -1,1 +1,1 @@
-"""Verification kernels and the noise they share with drafters. Import `ops`, `packing`, `noise` or `noise_rows`."""
+"""The engine's kernels and the noise they share with drafters. Import `ops`, `packing`, `kv_pools` or `noise`."""

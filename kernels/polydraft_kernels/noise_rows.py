@@ -65,7 +65,7 @@ def row_states(
 
 def bits_of_states(states_T: Tensor, ids: Tensor | int) -> Tensor:
     """The 64 random bits of each row and token, int64 [T, V]."""
-    hashed_V = _hashed_vocabulary(ids, states_T.device) if isinstance(ids, int) else hash_id_rows(ids)
+    hashed_V = hashed_vocabulary(ids, states_T.device) if isinstance(ids, int) else hash_id_rows(ids)
     return mix_rows(states_T[:, None] + hashed_V)
 
 
@@ -99,7 +99,8 @@ def _uniform(bits: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _hashed_vocabulary(vocab_size: int, device: torch.device) -> Tensor:
+def hashed_vocabulary(vocab_size: int, device: torch.device) -> Tensor:
+    """`hash_id_rows` of the ids below a vocabulary size, kept."""
     # A normal tensor even when the first call comes in inference mode, because later calls may not.
     with torch.inference_mode(False):
         return hash_id_rows(torch.arange(vocab_size, device=device))

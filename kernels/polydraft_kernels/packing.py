@@ -33,6 +33,8 @@ class PackedTrees:
     """int64."""
     max_draft_len: int
     """At least the longest draft; kept on the host so that no kernel has to ask the device."""
+    are_chains: bool
+    """Whether every node follows the one before it; likewise."""
 
     @classmethod
     def pack(
@@ -55,6 +57,7 @@ class PackedTrees:
             parents_T=torch.tensor(parents, dtype=torch.int64, device=device),
             row_offsets_B1=torch.tensor(offsets, dtype=torch.int64, device=device),
             max_draft_len=max((len(nodes) for nodes in draft_tokens), default=0),
+            are_chains=all(list(above) == list(range(-1, len(above) - 1)) for above in draft_parents),
         )
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from polydraft import AsyncClient, Chunk, Finished, GenerateOptions, PolydraftError, Started
@@ -17,6 +17,9 @@ SETTLE_SHARE = 0.1
 """Of a phase, before its window opens: the workers start together and need to fall out of step."""
 
 Progress = Callable[[str], None]
+
+Answer = Callable[[NamedPrompt, int], Awaitable[Record]]
+"""Asks a question in the n-th lap through all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +121,29 @@ async def run_loaded(client: AsyncClient, plan: Plan, progress: Progress) -> lis
 
 
 async def _phase(client: AsyncClient, plan: Plan, questions: Sequence[NamedPrompt], drafted: bool) -> Phase:
-    begin_s = time.perf_counter() + plan.phase_s * SETTLE_SHARE
-    end_s = begin_s + plan.phase_s
+    async def answer(question: NamedPrompt, lap: int) -> Record:
+        return await ask(client, question, plan.options, seed=plan.seed + lap, drafted=drafted)
+
+    return await closed_loop(answer, questions, plan.concurrency, plan.phase_s, drafted=drafted)
+
+
+async def closed_loop(
+    answer: Answer, questions: Sequence[NamedPrompt], concurrency: int, phase_s: float, *, drafted: bool
+) -> Phase:
+    """Workers ask the questions in order, again and again, each its next as soon as it has an answer."""
+    begin_s = time.perf_counter() + phase_s * SETTLE_SHARE
+    end_s = begin_s + phase_s
     numbers = itertools.count()
     records: list[Record] = []
 
     async def worker() -> None:
         while time.perf_counter() < end_s:
             lap, place = divmod(next(numbers), len(questions))
-            records.append(await ask(client, questions[place], plan.options, seed=plan.seed + lap, drafted=drafted))
+            records.append(await answer(questions[place], lap))
 
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(plan.concurrency):
+            for _ in range(concurrency):
                 workers.create_task(worker())
     except* QuestionFailed as failures:
         failed = failures.exceptions[0]

@@ -103,8 +103,8 @@ def _report(
         "identical": list(stats.count_identical(records)),
         "languages": languages,
         "config": config,
-        "commit": _commit(),
-        "versions": _versions(),
+        "commit": commit(),
+        "versions": versions(),
     }
 
 
@@ -128,7 +128,7 @@ def _by_language(records: Sequence[Record]) -> dict[str, list[Record]]:
     return dict(sorted(grouped.items()))
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this checkout, "" outside of one."""
     try:
         git = ["git", "rev-parse", "HEAD"]
@@ -137,11 +137,12 @@ def _commit() -> str:
         return ""
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that the figures depend on."""
+    found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return found

@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 60
 @asynccontextmanager
 async def cluster(config: str, overrides: Sequence[str] = ()) -> AsyncIterator[str]:
     """The address of a cluster that runs inside the block; raises Unavailable if it does not come up."""
-    command = [sys.executable, "-m", "polydraft", "serve", config, "--grpc-port", str(_free_port())]
+    command = [sys.executable, "-m", "polydraft", "serve", config, "--grpc-port", str(free_port())]
     for override in overrides:
         command += ["--set", override]
     # A session of its own: Ctrl-C reaches this process only, which then stops the cluster in order.
@@ -69,7 +69,8 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

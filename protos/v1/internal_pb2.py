@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import types_pb2 as protos_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/internal.proto\x12\x0cpolydraft.v1\x1a\x15protos/v1/types.proto\"0\n\x05\x46rame\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.polydraft.v1.Message\"\xc2\x03\n\x07Message\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12$\n\x05hello\x18\x03 \x01(\x0b\x32\x13.polydraft.v1.HelloH\x00\x12\"\n\x04open\x18\x04 \x01(\x0b\x32\x12.polydraft.v1.OpenH\x00\x12$\n\x05\x62lock\x18\x05 \x01(\x0b\x32\x13.polydraft.v1.BlockH\x00\x12(\n\x07verdict\x18\x06 \x01(\x0b\x32\x15.polydraft.v1.VerdictH\x00\x12&\n\x06resync\x18\x07 \x01(\x0b\x32\x14.polydraft.v1.ResyncH\x00\x12&\n\x06\x63redit\x18\x08 \x01(\x0b\x32\x14.polydraft.v1.CreditH\x00\x12,\n\theartbeat\x18\t \x01(\x0b\x32\x17.polydraft.v1.HeartbeatH\x00\x12\'\n\x07go_away\x18\n \x01(\x0b\x32\x14.polydraft.v1.GoAwayH\x00\x12$\n\x05\x63lose\x18\x0b \x01(\x0b\x32\x13.polydraft.v1.CloseH\x00\x12(\n\x07observe\x18\x0c \x01(\x0b\x32\x15.polydraft.v1.ObserveH\x00\x42\x06\n\x04\x62ody\"\xa4\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x11\n\ttarget_id\x18\x03 \x01(\t\x12\x16\n\x0etokenizer_hash\x18\x04 \x01(\t\x12\x13\n\x0bnumerics_id\x18\x05 \x01(\t\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x13\n\x0bmax_context\x18\x07 \x01(\r\x12\x0f\n\x07\x65os_ids\x18\x08 \x03(\r\"\xf5\x01\n\x04Open\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x15\n\rprompt_length\x18\x02 \x01(\r\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.polydraft.v1.Sampling\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\r\n\x05round\x18\x05 \x01(\x04\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x18\n\x10max_draft_tokens\x18\x08 \x01(\r\x12\'\n\x05local\x18\t \x01(\x0b\x32\x18.polydraft.v1.LocalDraft\x12\x15\n\rcredit_tokens\x18\n \x01(\r\"/\n\nLocalDraft\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tmax_nodes\x18\x02 \x01(\r\"s\n\x05\x42lock\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\tbase_hash\x18\x02 \x01(\x06\x12\x0e\n\x04tree\x18\x03 \x01(\x0cH\x00\x12)\n\x05local\x18\x04 \x01(\x0b\x32\x18.polydraft.v1.LocalDraftH\x00\x42\x07\n\x05\x64raft\">\n\tTokenTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0f\n\x07parents\x18\x02 \x03(\x11\x12\r\n\x05ranks\x18\x03 \x03(\r\"\xad\x02\n\x07Verdict\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\x12\x13\n\x0bnum_drafted\x18\x04 \x01(\r\x12\x0e\n\x06length\x18\x05 \x01(\x04\x12\x0c\n\x04hash\x18\x06 \x01(\x06\x12\x31\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x1a.polydraft.v1.FinishReason\x12\r\n\x05round\x18\x08 \x01(\x04\x12\x12\n\nlate_draft\x18\t \x01(\x08\x12&\n\x05\x65rror\x18\n \x01(\x0e\x32\x17.polydraft.v1.ErrorCode\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x0c \x01(\r\"G\n\x07Observe\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\"\x1d\n\x06Resync\x12\x13\n\x0bhave_length\x18\x01 \x01(\x04\"\x18\n\x06\x43redit\x12\x0e\n\x06tokens\x18\x01 \x01(\r\"K\n\tHeartbeat\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x12\n\nfree_pages\x18\x02 \x01(\r\x12\x14\n\x0cqueue_length\x18\x03 \x01(\r\"\x1c\n\x06GoAway\x12\x12\n\ndeadline_s\x18\x01 \x01(\x01\"F\n\x05\x43lose\x12&\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x17.polydraft.v1.ErrorCode\x12\x15\n\rerror_message\x18\x02 \x01(\t2B\n\x06Target\x12\x38\n\x08Sessions\x12\x13.polydraft.v1.Frame\x1a\x13.polydraft.v1.Frame(\x01\x30\x01\x32\x43\n\x07\x44rafter\x12\x38\n\x08Sessions\x12\x13.polydraft.v1.Frame\x1a\x13.polydraft.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/internal.proto\x12\x0cpolydraft.v1\x1a\x15protos/v1/types.proto\"0\n\x05\x46rame\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.polydraft.v1.Message\"\xc2\x03\n\x07Message\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12$\n\x05hello\x18\x03 \x01(\x0b\x32\x13.polydraft.v1.HelloH\x00\x12\"\n\x04open\x18\x04 \x01(\x0b\x32\x12.polydraft.v1.OpenH\x00\x12$\n\x05\x62lock\x18\x05 \x01(\x0b\x32\x13.polydraft.v1.BlockH\x00\x12(\n\x07verdict\x18\x06 \x01(\x0b\x32\x15.polydraft.v1.VerdictH\x00\x12&\n\x06resync\x18\x07 \x01(\x0b\x32\x14.polydraft.v1.ResyncH\x00\x12&\n\x06\x63redit\x18\x08 \x01(\x0b\x32\x14.polydraft.v1.CreditH\x00\x12,\n\theartbeat\x18\t \x01(\x0b\x32\x17.polydraft.v1.HeartbeatH\x00\x12\'\n\x07go_away\x18\n \x01(\x0b\x32\x14.polydraft.v1.GoAwayH\x00\x12$\n\x05\x63lose\x18\x0b \x01(\x0b\x32\x13.polydraft.v1.CloseH\x00\x12(\n\x07observe\x18\x0c \x01(\x0b\x32\x15.polydraft.v1.ObserveH\x00\x42\x06\n\x04\x62ody\"\xa4\x01\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x11\n\ttarget_id\x18\x03 \x01(\t\x12\x16\n\x0etokenizer_hash\x18\x04 \x01(\t\x12\x13\n\x0bnumerics_id\x18\x05 \x01(\t\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x13\n\x0bmax_context\x18\x07 \x01(\r\x12\x0f\n\x07\x65os_ids\x18\x08 \x03(\r\"\x86\x02\n\x04Open\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x15\n\rprompt_length\x18\x02 \x01(\r\x12(\n\x08sampling\x18\x03 \x01(\x0b\x32\x16.polydraft.v1.Sampling\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\r\n\x05round\x18\x05 \x01(\x04\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x18\n\x10max_draft_tokens\x18\x08 \x01(\r\x12\'\n\x05local\x18\t \x01(\x0b\x32\x18.polydraft.v1.LocalDraft\x12\x15\n\rcredit_tokens\x18\n \x01(\r\x12\x0f\n\x07\x64rafter\x18\x0b \x01(\t\"/\n\nLocalDraft\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tmax_nodes\x18\x02 \x01(\r\"s\n\x05\x42lock\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\tbase_hash\x18\x02 \x01(\x06\x12\x0e\n\x04tree\x18\x03 \x01(\x0cH\x00\x12)\n\x05local\x18\x04 \x01(\x0b\x32\x18.polydraft.v1.LocalDraftH\x00\x42\x07\n\x05\x64raft\">\n\tTokenTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0f\n\x07parents\x18\x02 \x03(\x11\x12\r\n\x05ranks\x18\x03 \x03(\r\"\xd6\x02\n\x07Verdict\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\x12\x13\n\x0bnum_drafted\x18\x04 \x01(\r\x12\x0e\n\x06length\x18\x05 \x01(\x04\x12\x0c\n\x04hash\x18\x06 \x01(\x06\x12\x31\n\rfinish_reason\x18\x07 \x01(\x0e\x32\x1a.polydraft.v1.FinishReason\x12\r\n\x05round\x18\x08 \x01(\x04\x12\x12\n\nlate_draft\x18\t \x01(\x08\x12&\n\x05\x65rror\x18\n \x01(\x0e\x32\x17.polydraft.v1.ErrorCode\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12\x13\n\x0b\x64raft_nodes\x18\x0c \x01(\r\x12\x12\n\nis_awaited\x18\r \x01(\x08\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x0e \x01(\r\"n\n\x07Observe\x12\x13\n\x0b\x62\x61se_length\x18\x01 \x01(\x04\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cnum_accepted\x18\x03 \x01(\r\x12\x11\n\tmax_nodes\x18\x04 \x01(\r\x12\x12\n\nis_awaited\x18\x05 \x01(\x08\"\x1d\n\x06Resync\x12\x13\n\x0bhave_length\x18\x01 \x01(\x04\"\x18\n\x06\x43redit\x12\x0e\n\x06tokens\x18\x01 \x01(\r\"K\n\tHeartbeat\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x12\n\nfree_pages\x18\x02 \x01(\r\x12\x14\n\x0cqueue_length\x18\x03 \x01(\r\"\x1c\n\x06GoAway\x12\x12\n\ndeadline_s\x18\x01 \x01(\x01\"F\n\x05\x43lose\x12&\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x17.polydraft.v1.ErrorCode\x12\x15\n\rerror_message\x18\x02 \x01(\t2B\n\x06Target\x12\x38\n\x08Sessions\x12\x13.polydraft.v1.Frame\x1a\x13.polydraft.v1.Frame(\x01\x30\x01\x32\x43\n\x07\x44rafter\x12\x38\n\x08Sessions\x12\x13.polydraft.v1.Frame\x1a\x13.polydraft.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,29 +39,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_start=569
   _globals['_HELLO']._serialized_end=733
   _globals['_OPEN']._serialized_start=736
-  _globals['_OPEN']._serialized_end=981
-  _globals['_LOCALDRAFT']._serialized_start=983
-  _globals['_LOCALDRAFT']._serialized_end=1030
-  _globals['_BLOCK']._serialized_start=1032
-  _globals['_BLOCK']._serialized_end=1147
-  _globals['_TOKENTREE']._serialized_start=1149
-  _globals['_TOKENTREE']._serialized_end=1211
-  _globals['_VERDICT']._serialized_start=1214
-  _globals['_VERDICT']._serialized_end=1515
-  _globals['_OBSERVE']._serialized_start=1517
-  _globals['_OBSERVE']._serialized_end=1588
-  _globals['_RESYNC']._serialized_start=1590
-  _globals['_RESYNC']._serialized_end=1619
-  _globals['_CREDIT']._serialized_start=1621
-  _globals['_CREDIT']._serialized_end=1645
-  _globals['_HEARTBEAT']._serialized_start=1647
-  _globals['_HEARTBEAT']._serialized_end=1722
-  _globals['_GOAWAY']._serialized_start=1724
-  _globals['_GOAWAY']._serialized_end=1752
-  _globals['_CLOSE']._serialized_start=1754
-  _globals['_CLOSE']._serialized_end=1824
-  _globals['_TARGET']._serialized_start=1826
-  _globals['_TARGET']._serialized_end=1892
-  _globals['_DRAFTER']._serialized_start=1894
-  _globals['_DRAFTER']._serialized_end=1961
+  _globals['_OPEN']._serialized_end=998
+  _globals['_LOCALDRAFT']._serialized_start=1000
+  _globals['_LOCALDRAFT']._serialized_end=1047
+  _globals['_BLOCK']._serialized_start=1049
+  _globals['_BLOCK']._serialized_end=1164
+  _globals['_TOKENTREE']._serialized_start=1166
+  _globals['_TOKENTREE']._serialized_end=1228
+  _globals['_VERDICT']._serialized_start=1231
+  _globals['_VERDICT']._serialized_end=1573
+  _globals['_OBSERVE']._serialized_start=1575
+  _globals['_OBSERVE']._serialized_end=1685
+  _globals['_RESYNC']._serialized_start=1687
+  _globals['_RESYNC']._serialized_end=1716
+  _globals['_CREDIT']._serialized_start=1718
+  _globals['_CREDIT']._serialized_end=1742
+  _globals['_HEARTBEAT']._serialized_start=1744
+  _globals['_HEARTBEAT']._serialized_end=1819
+  _globals['_GOAWAY']._serialized_start=1821
+  _globals['_GOAWAY']._serialized_end=1849
+  _globals['_CLOSE']._serialized_start=1851
+  _globals['_CLOSE']._serialized_end=1921
+  _globals['_TARGET']._serialized_start=1923
+  _globals['_TARGET']._serialized_end=1989
+  _globals['_DRAFTER']._serialized_start=1991
+  _globals['_DRAFTER']._serialized_end=2058
 # @@protoc_insertion_point(module_scope)

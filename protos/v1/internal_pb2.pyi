@@ -62,7 +62,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., peer_id: _Optional[str] = ..., target_id: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., numerics_id: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_context: _Optional[int] = ..., eos_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens")
+    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class Open(_message.Message):
     MAX_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     CREDIT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     prompt_length: int
     sampling: _types_pb2.Sampling
@@ -83,7 +84,8 @@ class Open(_message.Message):
     max_draft_tokens: int
     local: LocalDraft
     credit_tokens: int
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ...) -> None: ...
+    drafter: str
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ...) -> None: ...
 
 class LocalDraft(_message.Message):
     __slots__ = ("method", "max_nodes")
@@ -116,7 +118,7 @@ class TokenTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "cached_prompt_tokens")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "is_awaited", "cached_prompt_tokens")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +130,8 @@ class Verdict(_message.Message):
     LATE_DRAFT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_NODES_FIELD_NUMBER: _ClassVar[int]
+    IS_AWAITED_FIELD_NUMBER: _ClassVar[int]
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -140,18 +144,24 @@ class Verdict(_message.Message):
     late_draft: bool
     error: _types_pb2.ErrorCode
     error_message: str
+    draft_nodes: int
+    is_awaited: bool
     cached_prompt_tokens: int
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., is_awaited: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class Observe(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "max_nodes", "is_awaited")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    MAX_NODES_FIELD_NUMBER: _ClassVar[int]
+    IS_AWAITED_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ...) -> None: ...
+    max_nodes: int
+    is_awaited: bool
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., max_nodes: _Optional[int] = ..., is_awaited: _Optional[bool] = ...) -> None: ...
 
 class Resync(_message.Message):
     __slots__ = ("have_length",)

@@ -1,1 +1,1 @@
-"""The verification kernels in torch: what every other implementation must equal."""
+"""The kernels in torch: what every other implementation must equal."""

@@ -27,7 +27,10 @@ class SupportEnds(NamedTuple):
 
 
 def support_ends(logits_TV: Tensor, rows: SamplingRows) -> SupportEnds | None:
-    """Where the support of each row ends, None if no row truncates; sorts only the rows that do."""
+    """Where the support of each row ends, None if no row truncates; sorts only the rows that do.
+
+    Asks the device which rows those are; `support_ends_of_all_rows` does not.
+    """
     if not (rows.may_sample and rows.may_truncate):
         return None
     num_rows, vocab_size = logits_TV.shape
@@ -39,8 +42,20 @@ def support_ends(logits_TV: Tensor, rows: SamplingRows) -> SupportEnds | None:
         torch.full((num_rows,), float("-inf"), dtype=torch.float32, device=logits_TV.device),
         torch.full((num_rows,), vocab_size, dtype=torch.int64, device=logits_TV.device),
     )
-    ends.logit_T[rows_S], ends.id_T[rows_S] = _ends_by_sorting(logits_TV[rows_S].float(), rows.select(rows_S))
+    rows = rows.select(rows_S)
+    ends_S = _ends_by_sorting(logits_TV[rows_S].float(), rows, has_top_p=bool((rows.top_p_T < 1).any()))
+    ends.logit_T[rows_S], ends.id_T[rows_S] = ends_S
     return ends
+
+
+def support_ends_of_all_rows(logits_TV: Tensor, rows: SamplingRows) -> SupportEnds | None:
+    """The same without waiting for the device, as a CUDA graph needs it: sorts every row if any row may truncate.
+
+    Rows that do not truncate end at their last token.
+    """
+    if not (rows.may_sample and rows.may_truncate):
+        return None
+    return _ends_by_sorting(logits_TV.float(), rows, has_top_p=True)
 
 
 def support_mask(logits_TV: Tensor, ends: SupportEnds) -> Tensor:
@@ -63,18 +78,18 @@ def target_probs(logits_TV: Tensor, rows: SamplingRows) -> Tensor:
     return torch.where(sampled_T1, torch.softmax(scaled_TV, dim=1), one_hot_TV)
 
 
-def _ends_by_sorting(logits_SV: Tensor, rows: SamplingRows) -> tuple[Tensor, Tensor]:
+def _ends_by_sorting(logits_SV: Tensor, rows: SamplingRows, *, has_top_p: bool) -> SupportEnds:
     vocab_size = logits_SV.shape[1]
     sorted_SV = _sorted_descending(logits_SV.masked_fill(logits_SV.isnan(), float("-inf")))
     num_kept_S = torch.where(rows.top_k_T > 0, rows.top_k_T, vocab_size).clamp_max(vocab_size)
-    if bool((rows.top_p_T < 1).any()):
+    if has_top_p:
         num_kept_S = torch.where(rows.top_p_T < 1, _num_in_top_p(sorted_SV, num_kept_S, rows), num_kept_S)
     end_S1 = sorted_SV.gather(1, (num_kept_S - 1)[:, None])
     # Of the tokens that tie with the last one kept, those with the lowest ids are kept.
     num_ties_kept_S = num_kept_S - (sorted_SV > end_S1).sum(dim=1)
     rank_among_ties_SV = (logits_SV == end_S1).cumsum(dim=1)
     is_reached_SV = rank_among_ties_SV >= num_ties_kept_S[:, None]
-    return end_S1[:, 0], vocab_size - is_reached_SV.sum(dim=1)
+    return SupportEnds(end_S1[:, 0], vocab_size - is_reached_SV.sum(dim=1))
 
 
 def _num_in_top_p(sorted_SV: Tensor, top_k_S: Tensor, rows: SamplingRows) -> Tensor:

@@ -1,1 +1,1 @@
-"""The verification kernels in Triton; this folder alone imports it, and `ops` alone imports this folder."""
+"""The kernels in Triton; this folder alone imports it, and `ops` alone imports this folder."""

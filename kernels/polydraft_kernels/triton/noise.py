@@ -13,6 +13,7 @@ from polydraft_kernels import noise
 INCREMENT: tl.constexpr = tl.constexpr(noise.INCREMENT)
 MULTIPLIER_1: tl.constexpr = tl.constexpr(noise.MULTIPLIER_1)
 MULTIPLIER_2: tl.constexpr = tl.constexpr(noise.MULTIPLIER_2)
+STREAMS_PER_ROUND: tl.constexpr = tl.constexpr(noise.STREAMS_PER_ROUND)
 MAX_UNIFORM: tl.constexpr = tl.constexpr(noise.MAX_UNIFORM)
 
 
@@ -25,8 +26,16 @@ def mix(value):
 
 
 @triton.jit
+def row_state(key, position, stream, round_index):
+    """The bits that select a row of noise; int64 in, uint64 out."""
+    counter = (round_index * STREAMS_PER_ROUND + stream + 1).to(tl.uint64, bitcast=True)
+    state = mix(mix(key.to(tl.uint64, bitcast=True) + INCREMENT) + counter * INCREMENT)
+    return mix(state + (position + 1).to(tl.uint64, bitcast=True) * INCREMENT)
+
+
+@triton.jit
 def shared_row_state(key, position):
-    """The bits that select a row of the shared stream, round 0; int64 in, uint64 out."""
+    """`row_state` of the shared stream, round 0; int64 in, uint64 out."""
     state = mix(mix(key.to(tl.uint64, bitcast=True) + INCREMENT) + INCREMENT)
     return mix(state + (position + 1).to(tl.uint64, bitcast=True) * INCREMENT)
 
@@ -38,7 +47,12 @@ def noise_bits(row_state, ids):
 
 
 @triton.jit
+def uniform(bits):
+    """53-bit uniforms, never 0 or 1, float64."""
+    return tl.minimum(((bits >> 11).to(tl.int64).to(tl.float64) + 0.5) * (1.0 / 9007199254740992.0), MAX_UNIFORM)
+
+
+@triton.jit
 def gumbel(row_state, ids):
     """Gumbel noise of token ids, float64."""
-    uniform = ((noise_bits(row_state, ids) >> 11).to(tl.int64).to(tl.float64) + 0.5) * (1.0 / 9007199254740992.0)
-    return -tl.log(-tl.log(tl.minimum(uniform, MAX_UNIFORM)))
+    return -tl.log(-tl.log(uniform(noise_bits(row_state, ids))))

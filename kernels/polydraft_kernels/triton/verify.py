@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
-from polydraft_kernels.triton.choose import choose_coupled, choose_greedy
+from polydraft_kernels.triton.choose_coupled import choose_coupled
+from polydraft_kernels.triton.choose_greedy import choose_greedy
 from polydraft_kernels.triton.walk_trees import walk_trees
 
 

@@ -54,23 +54,22 @@ ids = st.lists(u32, max_size=5).map(tuple)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 local = st.builds(LocalDraft, text, u32)
 error = st.none() | st.builds(lambda kind, message: kind(message), st.sampled_from(ALL_ERRORS), text)
+finish = st.none() | st.sampled_from(FinishReason)
 number = st.floats(allow_nan=False)
 bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Hello, text, text, text, text, u32, u32, ids, u32),
     st.builds(
-        Open, ids, u32, st.builds(Sampling, number, u32, number), u64, u64, u32, text, u32, st.none() | local, u32
+        Open, ids, u32, st.builds(Sampling, number, u32, number), u64, u64, u32, text, u32, text, st.none() | local, u32
     ),
     st.builds(Block, u64, u64, st.binary(max_size=9)),
     st.builds(Block, u64, u64, st.just(b""), local),
-    st.builds(
-        Verdict, u64, ids, u32, u32, u64, u64, u64, st.none() | st.sampled_from(FinishReason), st.booleans(), error, u32
-    ),
+    st.builds(Verdict, u64, ids, u32, u32, u64, u64, u64, u32, finish, st.booleans(), st.booleans(), error, u32),
     st.builds(Resync, u64),
     st.builds(Credit, u32),
     st.builds(Heartbeat, u32, u32, u32),
     st.builds(GoAway, number),
     st.builds(Close, error),
-    st.builds(Observe, u64, ids, u32),
+    st.builds(Observe, u64, ids, u32, u32, st.booleans()),
 )
 
 

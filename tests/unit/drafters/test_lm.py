@@ -211,6 +211,60 @@ def test_a_block_of_n_tokens_takes_n_passes(
     assert widths == [1, 1, 1, 1, 2, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_what_was_prepared_is_what_would_have_been_drafted(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint], sampling: SamplingParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, checkpoint = pair
+    drafter, fresh = build(checkpoint, branching=3), build(checkpoint, branching=3)
+    drafter.open([DraftSession(0, PROMPT, sampling)])
+    assert not drafter.prepare()  # nobody waits
+    drafter.observe([DraftVerdict(0, (3,), 0, is_awaited=True)])
+    tokens = [*PROMPT, 3]
+    passes: list[int] = []
+    run = drafter._model.next_logits
+
+    def counted(rows: list[Rows], num_wanted: list[int]) -> Tensor:
+        passes.append(len(rows))
+        return run(rows, num_wanted)
+
+    monkeypatch.setattr(drafter._model, "next_logits", counted)
+    num_proposing = []
+    for round_number in range(4):
+        passes.clear()
+        (tree,) = drafter.propose([DraftWork(0, 5)])
+        num_proposing.append(len(passes))
+        fresh.open([DraftSession(round_number, tuple(tokens), sampling)])
+        (expected,) = fresh.propose([DraftWork(round_number, 5)])
+        assert {path_to(tree, node) for node in range(5)} == {path_to(expected, node) for node in range(5)}
+        while drafter.prepare():
+            pass
+        committed = tuple(path_to(tree, max(range(5), key=lambda node: len(path_to(tree, node)))))[:2]
+        drafter.observe([DraftVerdict(0, committed, 1, is_awaited=True)])
+        tokens += committed
+
+    assert num_proposing[0] > 1
+    assert max(num_proposing[1:]) < num_proposing[0]
+
+
+def test_nothing_is_prepared_while_verdicts_are_not_foreseen(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint],
+) -> None:
+    _, checkpoint = pair
+    drafter = build(checkpoint, branching=2)
+    drafter.open([DraftSession(0, PROMPT, GREEDY)])
+    prepared = []
+    for _ in range(60):
+        drafter.propose([DraftWork(0, 2)])
+        prepared.append(drafter.prepare())
+        known = {node.row for node in drafter._sessions[0].tree.nodes}
+        other = next(token for row, token in enumerate(checkpoint.token_ids) if row not in known)
+        drafter.observe([DraftVerdict(0, (other,), 0, is_awaited=True)])
+
+    assert prepared[1]
+    assert not prepared[-1]
+
+
 def test_slots_are_used_again(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
     _, checkpoint = pair
     drafter = build(checkpoint)

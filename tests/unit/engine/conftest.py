@@ -92,6 +92,9 @@ class KnowingDrafter:
         for verdict in verdicts:
             self._lengths[verdict.session_id] += len(verdict.token_ids)
 
+    def prepare(self) -> bool:
+        return False
+
     def close(self, session_ids: Sequence[int]) -> None:
         for session_id in session_ids:
             self._lengths.pop(session_id, None)

@@ -1,4 +1,4 @@
-"""The threads around engine and drafter."""
+"""The thread around the engine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine.draft_loop import DraftedBlock, DraftLoop
-from engine.drafters.base import DraftSession, DraftVerdict
 from engine.engine import Engine, StepOutcome
-from engine.hashing import EMPTY_HASH, extend_hash
 from engine.loop import EngineDied, EngineLoop
-from engine.sampling import SamplingParams
 from engine.session import LocalDrafting
-from tests.unit.engine.conftest import KnowingDrafter, MakeEngine, make_requests
+from tests.unit.engine.conftest import MakeEngine, make_requests
 
 WAIT_S = 60.0
 
@@ -56,27 +52,3 @@ def test_a_dead_engine_thread_is_told(make_engine: MakeEngine) -> None:
 
     with pytest.raises(EngineDied):
         loop.check_health()
-
-
-def test_blocks_are_labelled_with_the_sequence_they_build_on() -> None:
-    arrived: queue.Queue[DraftedBlock] = queue.Queue()
-
-    def hand_over(blocks: Sequence[DraftedBlock]) -> None:
-        for block in blocks:
-            arrived.put(block)
-
-    loop = DraftLoop(KnowingDrafter({1: [8, 9, 10, 11]}, 1.0), hand_over)
-    loop.start()
-    try:
-        loop.open(DraftSession(1, (5, 6), SamplingParams()), max_nodes=2)
-        loop.observe(2, DraftVerdict(1, (8,), 0))
-        block = arrived.get(timeout=WAIT_S)
-        loop.observe(99, DraftVerdict(1, (9,), 0))  # out of step: closed, no block
-        loop.observe(3, DraftVerdict(1, (9,), 0))
-        loop.close(1)
-    finally:
-        loop.stop()
-
-    assert (block.base_length, block.base_hash) == (3, extend_hash(EMPTY_HASH, (5, 6, 8)))
-    assert arrived.empty()
-    loop.check_health()

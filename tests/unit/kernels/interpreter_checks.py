@@ -13,10 +13,12 @@ import triton.language as tl
 from polydraft_kernels import noise, ops
 from polydraft_kernels.noise_vectors import NOISE_VECTORS
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
-from polydraft_kernels.triton import choose
-from polydraft_kernels.triton.noise import noise_bits, shared_row_state
+from polydraft_kernels.reference.choose_coupled import choose_in_float64
+from polydraft_kernels.triton import choose_coupled, choose_greedy, row_laws
+from polydraft_kernels.triton.noise import noise_bits, row_state, shared_row_state
 
-from tests.unit.kernels.verify_cases import make_case
+from tests.unit.kernels.screen_cases import near_ties, random_rows, sampled_rows
+from tests.unit.kernels.verify_cases import make_case, make_chain_case
 
 BLOCK = 64
 """Small, so that vocabularies the interpreter can bear span several blocks."""
@@ -26,7 +28,7 @@ CASES = [
     ("mixed", BLOCK, torch.bfloat16),
     ("mixed", BLOCK + 1, torch.float32),
     ("mixed", 2 * BLOCK + 3, torch.bfloat16),
-    ("one_session", 997, torch.float32),
+    ("one_session", 400, torch.float32),
     ("all_empty", BLOCK + 1, torch.float16),
     ("no_session", 37, torch.float32),
 ]
@@ -34,8 +36,9 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "GREEDY_BLOCK", BLOCK)
-    monkeypatch.setattr(choose, "COUPLED_BLOCK", BLOCK)
+    monkeypatch.setattr(choose_greedy, "BLOCK", BLOCK)
+    monkeypatch.setattr(choose_coupled, "BLOCK", BLOCK)
+    monkeypatch.setattr(row_laws, "BLOCK", BLOCK)
 
 
 def assert_same_walk(walk: Walk, expected: Walk) -> None:
@@ -58,6 +61,29 @@ def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> N
         ops.walk_trees(case.trees, choices_T, backend="triton"),
         ops.verify_coupled(case.logits_TV, case.trees, case.rows, backend="reference"),
     )
+
+
+@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block"])
+@pytest.mark.parametrize(
+    ("chains", "vocab_size", "dtype", "one_hot"),
+    [
+        ("mixed_chains", 1, torch.float32, False),
+        ("mixed_chains", 37, torch.float32, False),
+        ("mixed_chains", BLOCK, torch.bfloat16, True),
+        ("mixed_chains", 2 * BLOCK + 3, torch.bfloat16, False),
+        ("one_chain", 400, torch.float32, False),
+        ("no_drafts", BLOCK + 1, torch.float16, False),
+        ("no_session", 37, torch.float32, False),
+    ],
+)
+def test_verifiers_of_chains_equal_the_reference(
+    name: str, chains: str, vocab_size: int, dtype: torch.dtype, one_hot: bool
+) -> None:
+    verify = getattr(ops, name)
+    case = make_chain_case(chains, vocab_size, dtype, one_hot=one_hot)
+    inputs = (case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B)
+
+    assert_same_walk(verify(*inputs, backend="triton"), verify(*inputs, backend="reference"))
 
 
 def test_ties_go_to_the_lowest_id_across_blocks() -> None:
@@ -89,6 +115,45 @@ def test_nan_and_infinite_rows_give_a_token() -> None:
     assert ops.choose_coupled(logits_TV, rows, backend="reference").tolist() == [0, 80, 0, 65]
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1.0])
+def test_the_screen_loses_nothing_where_all_scores_nearly_tie(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_coupled, "BLOCK", 256)
+    logits_TV, rows = near_ties(500, temperature, seed=0)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert choices_T.tolist() == choose_in_float64(logits_TV, rows).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # where temperatures are tiny: the interpreter is numpy
+@pytest.mark.parametrize(("spread", "offset"), [(1e-3, 50.0), (1e37, 0.0), (1e33, -3e38)])
+def test_the_screen_loses_nothing_at_any_size_of_score(
+    spread: float, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_coupled, "BLOCK", 256)
+    logits_TV, rows = random_rows(500, spread, offset, seed=1)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert choices_T.tolist() == choose_in_float64(logits_TV, rows).tolist()
+
+
+def test_few_blocks_are_rechecked() -> None:
+    logits_TV = torch.randn(12, 512, generator=torch.Generator().manual_seed(0)) * 3
+    rows = sampled_rows([0.8] * 12, 5)
+    highs_TB, lows_TB = torch.empty(2, 12, 8)
+
+    ends = choose_coupled.whole_support(12, 512, logits_TV.device)
+    choose_coupled.screen_kernel[(12, 8)](
+        logits_TV, rows.temperature_T, rows.keys_T, rows.positions_T, *ends, highs_TB, lows_TB, 512, 512, BLOCK=BLOCK
+    )
+
+    num_rechecked = (highs_TB >= lows_TB.amax(dim=1, keepdim=True)).sum()
+    assert 12 <= int(num_rechecked) < 24
+
+
 def test_of_duplicated_siblings_the_first_is_followed() -> None:
     logits_TV = torch.eye(4, 5)[:, [4, 0, 1, 2, 3]]
     trees = PackedTrees.pack([9], [[1, 1, 3]], [[-1, -1, 1]])
@@ -97,21 +162,32 @@ def test_of_duplicated_siblings_the_first_is_followed() -> None:
 
 
 @triton.jit
-def bits_kernel(keys, positions, ids, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - typed when compiled
+def bits_kernel(keys, streams, rounds, positions, ids, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - typed when compiled
     row = tl.program_id(0)
-    state = shared_row_state(tl.load(keys + row), tl.load(positions + row))
-    tl.store(bits + row, noise_bits(state, tl.load(ids + row)).to(tl.int64, bitcast=True))
+    key, stream, position, token = (
+        tl.load(keys + row),
+        tl.load(streams + row),
+        tl.load(positions + row),
+        tl.load(ids + row),
+    )
+    found = noise_bits(row_state(key, position, stream, tl.load(rounds + row)), token)
+    shared = noise_bits(shared_row_state(key, position), token)
+    tl.store(bits + 2 * row, found.to(tl.int64, bitcast=True))
+    tl.store(bits + 2 * row + 1, shared.to(tl.int64, bitcast=True))
 
 
 def test_noise_has_the_stored_bits() -> None:
-    vectors = [vector for vector in NOISE_VECTORS if vector.stream == 0 and vector.round_index == 0]
-    keys, positions, ids = (
+    keys, streams, rounds, positions, ids = (
         torch.tensor(column)
-        for column in zip(*((noise.signed_key(v.key), v.position, v.token_id) for v in vectors), strict=True)
+        for column in zip(
+            *((noise.signed_key(v.key), v.stream, v.round_index, v.position, v.token_id) for v in NOISE_VECTORS),
+            strict=True,
+        )
     )
-    bits = torch.empty_like(keys)
+    bits = torch.empty(len(NOISE_VECTORS), 2, dtype=torch.int64)
 
-    bits_kernel[(len(vectors),)](keys, positions, ids, bits)
+    bits_kernel[(len(NOISE_VECTORS),)](keys, streams, rounds, positions, ids, bits)
 
-    assert len(vectors) >= 5
-    assert bits.tolist() == [noise.signed_key(vector.bits) for vector in vectors]
+    for vector, (found, shared) in zip(NOISE_VECTORS, bits.tolist(), strict=True):
+        assert found == noise.signed_key(vector.bits)
+        assert (shared == found) == (vector.stream == 0 and vector.round_index == 0)

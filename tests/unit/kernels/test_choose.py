@@ -11,7 +11,12 @@ from polydraft_kernels import noise
 from polydraft_kernels.packing import MIN_TEMPERATURE, SamplingRows
 from polydraft_kernels.reference.choose_coupled import choose_coupled
 from polydraft_kernels.reference.choose_greedy import choose_greedy
-from polydraft_kernels.reference.support import support_ends, support_mask, target_probs
+from polydraft_kernels.reference.support import (
+    support_ends,
+    support_ends_of_all_rows,
+    support_mask,
+    target_probs,
+)
 from torch import Tensor
 
 
@@ -143,6 +148,30 @@ def test_support_keeps_the_lowest_ids_among_equal_logits() -> None:
 
     assert ends is not None
     assert support_mask(logits_TV, ends).tolist() == [[True, True, True, False, False]]
+
+
+@pytest.mark.parametrize("vocab_size", [1, 67])
+def test_ends_found_without_asking_the_device_give_the_same_support(vocab_size: int) -> None:
+    logits_TV = tied_logits(30, vocab_size)
+    logits_TV[3, : vocab_size // 2] = float("nan")
+    logits_TV[4] = float("-inf")
+    rows = SamplingRows.build(
+        [(0.8, 1.0, 0.0)[row % 3] for row in range(30)],
+        [(0, 3, 0, 500)[row % 4] for row in range(30)],
+        [(1.0, 0.7, 1.0, 0.9, 1.0)[row % 5] for row in range(30)],
+        [0] * 30,
+        [0] * 30,
+    )
+
+    ends, ends_of_all = support_ends(logits_TV, rows), support_ends_of_all_rows(logits_TV, rows)
+
+    assert ends is not None and ends_of_all is not None
+    sampled_T = rows.temperature_T > 0
+    kept_TV, kept_of_all_TV = support_mask(logits_TV, ends), support_mask(logits_TV, ends_of_all)
+    assert torch.equal(kept_TV[sampled_T], kept_of_all_TV[sampled_T])
+    # A greedy row keeps its choice, which is the first in order.
+    greedy_TV = logits_TV[~sampled_T].masked_fill(~kept_of_all_TV[~sampled_T], float("-inf"))
+    assert choose_greedy(greedy_TV).tolist() == choose_greedy(logits_TV[~sampled_T]).tolist()
 
 
 def test_a_tiny_temperature_is_greedy() -> None:

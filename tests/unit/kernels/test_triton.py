@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = Path(__file__).resolve().parent
 
@@ -25,8 +27,9 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def test_kernels_equal_the_reference_in_the_interpreter() -> None:
-    checks = FOLDER / "interpreter_checks.py"
+@pytest.mark.parametrize("name", ["interpreter_checks.py", "interpreter_attention_checks.py"])
+def test_kernels_equal_the_reference_in_the_interpreter(name: str) -> None:
+    checks = FOLDER / name
 
     finished = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(checks), TRITON_INTERPRET="1")
 
@@ -40,5 +43,6 @@ def test_kernels_compile_for_sm90(tmp_path: Path) -> None:
 
     assert finished.returncode == 0, finished.stdout + finished.stderr
     sizes = json.loads(finished.stdout)
-    assert sizes.keys() >= {"greedy_bf16", "coupled_bf16", "coupled_fp32", "walk"}
+    some_of_each = {"greedy_bf16", "screen_bf16", "recheck_fp32", "resample", "surplus", "attention_bf16", "compact"}
+    assert sizes.keys() >= some_of_each
     assert all(size > 0 for size in sizes.values())

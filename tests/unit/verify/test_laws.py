@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from polydraft_kernels.noise import Stream
-from polydraft_kernels.reference.chain_rejection import acceptance_probs, residual_probs
+from polydraft_kernels.packing import Walk
+from polydraft_kernels.reference.block_verification import acceptance_probs, path_weights
+from polydraft_kernels.reference.chains import probability_ratios, residual_probs, surplus
 
 from engine.tree import TokenTree
-from engine.verify.verifiers import VERIFIERS
+from engine.verify.verifiers import VERIFIERS, VerifyWork
 from tests.unit.verify.toy_tables import (
     Laws,
     Prefix,
@@ -38,8 +41,8 @@ NUM_SEEDS = 50_000
 def one_step(target_V: Laws, draft_V: Laws, token: int) -> tuple[float, Laws]:
     """Acceptance probability and residual law, by the functions that the sampler uses."""
     target_1V, draft_1V = torch.from_numpy(target_V)[None], torch.from_numpy(draft_V)[None]
-    acceptance = acceptance_probs(target_1V, draft_1V, torch.tensor([token]))
-    return float(acceptance[0]), residual_probs(target_1V, draft_1V)[0].numpy()
+    ratio = probability_ratios(target_1V, draft_1V, torch.tensor([token]))
+    return float(ratio.clamp_max(1.0)[0]), residual_probs(target_1V, draft_1V)[0].numpy()
 
 
 def first_tokens_law(emitted: dict[Prefix, float], model: TableModel, num_tokens: int) -> Laws:
@@ -71,6 +74,53 @@ def chain_rejection_round(
             text = (*chain, emission)
             emitted[text] = emitted.get(text, 0.0) + reached * probability
     return emitted, mean_accepted
+
+
+def block_round(target: TableModel, drafter: TableModel, num_drafted: int) -> tuple[dict[Prefix, float], float]:
+    """The same for block verification, by the functions that the sampler uses."""
+    emitted: dict[Prefix, float] = {}
+    mean_accepted = 0.0
+    for chain in itertools.product(range(target.vocab_size), repeat=num_drafted):
+        prefixes = [chain[:place] for place in range(num_drafted + 1)]
+        target_NV = torch.from_numpy(np.array([target.law(prefix) for prefix in prefixes]))
+        draft_NV = torch.from_numpy(
+            np.array([drafter.law(prefix) for prefix in prefixes[:-1]] + [np.zeros(target.vocab_size)])
+        )
+        weights_N = path_weights(probability_ratios(target_NV[:-1], draft_NV[:-1], torch.tensor(chain))[None])[0]
+        acceptance_N = acceptance_probs(weights_N, surplus(target_NV, draft_NV, weights_N).sum(dim=1))
+        residual_NV = residual_probs(target_NV, draft_NV, weights_N)
+        # The longest prefix whose uniform says yes, so all longer ones said no; the empty one needs no uniform.
+        left = drafter.probability(chain, 0)
+        for num_accepted in range(num_drafted, -1, -1):
+            ends_here = left * (float(acceptance_N[num_accepted]) if num_accepted else 1.0)
+            left -= ends_here
+            mean_accepted += num_accepted * ends_here
+            for emission, probability in enumerate(residual_NV[num_accepted].tolist()):
+                text = (*chain[:num_accepted], emission)
+                emitted[text] = emitted.get(text, 0.0) + ends_here * probability
+    return emitted, mean_accepted
+
+
+@pytest.mark.parametrize(("vocab_size", "num_drafted"), SIZES)
+@pytest.mark.parametrize("seed", range(3))
+def test_block_verification_has_the_target_law_and_accepts_no_less(
+    seed: int, vocab_size: int, num_drafted: int
+) -> None:
+    target, drafter = TableModel(vocab_size, num_drafted, 20 + seed), TableModel(vocab_size, num_drafted, 30 + seed)
+
+    emitted, mean_accepted = block_round(target, drafter, num_drafted)
+
+    law = first_tokens_law(emitted, target, num_drafted + 1)
+    assert np.abs(law - target.joint_law(num_drafted + 1)).max() < EXACT
+    by_rejection = chain_rejection_round(target, drafter, num_drafted)[1]
+    assert mean_accepted >= by_rejection - EXACT
+    assert num_drafted == 1 or mean_accepted > by_rejection + 1e-4
+
+
+def test_block_verification_of_equal_laws_accepts_everything() -> None:
+    target = TableModel(3, 2, 1)
+
+    assert block_round(target, target, 2)[1] == pytest.approx(2.0, abs=EXACT)
 
 
 @pytest.mark.parametrize(("vocab_size", "num_drafted"), SIZES)
@@ -147,6 +197,7 @@ def test_toy_vector_mean_accepted_of_a_stationary_chain() -> None:
     drafter.laws_NV[:] = [2 / 3, 1 / 3]
 
     assert chain_rejection_round(target, drafter, 2)[1] == pytest.approx(10 / 9, abs=EXACT)
+    assert block_round(target, drafter, 2)[1] == pytest.approx(11 / 9, abs=EXACT)
 
 
 def test_toy_vector_coupling() -> None:
@@ -205,7 +256,12 @@ def test_negative_discarding_unsure_tokens_is_lossy() -> None:
 
 @pytest.mark.parametrize(
     ("name", "stream"),
-    [("coupled", Stream.SHARED), ("coupled", Stream.DRAFTER), ("chain_rejection", Stream.DRAFTER)],
+    [
+        ("coupled", Stream.SHARED),
+        ("coupled", Stream.DRAFTER),
+        ("chain_rejection", Stream.DRAFTER),
+        ("block", Stream.DRAFTER),
+    ],
 )
 def test_sampled_texts_follow_the_target_law(name: str, stream: Stream) -> None:
     """Texts of three tokens over 50,000 seeds, written in rounds of two drafted tokens by the code that serves."""
@@ -226,6 +282,7 @@ def test_sampled_texts_follow_the_target_law(name: str, stream: Stream) -> None:
         ("coupled", Stream.SHARED, 0.630769),
         ("coupled", Stream.DRAFTER, 0.29),
         ("chain_rejection", Stream.DRAFTER, 0.7),
+        ("block", Stream.DRAFTER, 0.7),
     ],
 )
 def test_sampled_acceptance_of_the_toy_vector(name: str, stream: Stream, accepted: float) -> None:
@@ -239,6 +296,37 @@ def test_sampled_acceptance_of_the_toy_vector(name: str, stream: Stream, accepte
     assert chi_square_p_value(count_texts(texts, 3, 1), TARGET) > 1e-4
     # Four standard deviations of a proportion.
     assert abs(num_accepted / NUM_SEEDS - accepted) < 4 * (accepted * (1 - accepted) / NUM_SEEDS) ** 0.5
+
+
+def test_sampled_acceptance_of_a_stationary_chain_under_block_verification() -> None:
+    """The toy vector with 11/9 accepted tokens a round, through the code that serves."""
+    target, drafter = TableModel(2, 5, 0), TableModel(2, 5, 0)
+    target.laws_NV[:], drafter.laws_NV[:] = [1 / 3, 2 / 3], [2 / 3, 1 / 3]
+
+    _, num_accepted = generate(
+        target, draft_chains(drafter, 2, Stream.DRAFTER), VERIFIERS["block"], range(NUM_SEEDS), 1, draft_model=drafter
+    )
+
+    # Four standard deviations of a mean of numbers between 0 and 2.
+    assert abs(num_accepted / NUM_SEEDS - 11 / 9) < 4 / NUM_SEEDS**0.5
+
+
+def test_randomness_keyed_by_position_alone_would_bias_block_verification() -> None:
+    """Why the round is part of the key: numbers that decided on dropped tokens must not decide again."""
+    target, drafter = TableModel(3, 6, 6), TableModel(3, 6, 7)
+    block = VERIFIERS["block"]
+
+    def forget_the_round(work: VerifyWork) -> Walk:
+        assert work.rounds_B is not None
+        return block.verify(replace(work, rounds_B=torch.zeros_like(work.rounds_B)))
+
+    def draft_in_round_zero(texts: Sequence[Prefix], seeds: Sequence[int], round_index: int) -> list[TokenTree]:
+        return draft_chains(drafter, 2, Stream.DRAFTER)(texts, seeds, 0)
+
+    forgetful = replace(block, verify=forget_the_round)
+    texts, _ = generate(target, draft_in_round_zero, forgetful, range(NUM_SEEDS), 3, draft_model=drafter)
+
+    assert chi_square_p_value(count_texts(texts, 3, 3), target.joint_law(3)) < 1e-6
 
 
 def test_the_statistical_test_sees_a_wrong_law() -> None:
@@ -256,13 +344,14 @@ def test_the_statistical_test_sees_a_wrong_law() -> None:
     assert count_texts(texts, 3, 1) / NUM_SEEDS == pytest.approx([0.6, 0.0, 0.4], abs=0.01)
 
 
-def test_one_hot_drafts_under_chain_rejection_have_the_target_law() -> None:
+@pytest.mark.parametrize("name", ["chain_rejection", "block"])
+def test_one_hot_drafts_have_the_target_law(name: str) -> None:
     target = TableModel(3, 6, 8)
 
     def draft_fixed(texts: Sequence[Prefix], seeds: Sequence[int], round_index: int) -> list[TokenTree]:
         return [TokenTree.chain([2, 0])] * len(texts)
 
-    texts, num_accepted = generate(target, draft_fixed, VERIFIERS["chain_rejection"], range(NUM_SEEDS), 3)
+    texts, num_accepted = generate(target, draft_fixed, VERIFIERS[name], range(NUM_SEEDS), 3)
 
     assert num_accepted > 0
     assert chi_square_p_value(count_texts(texts, 3, 3), target.joint_law(3)) > 1e-4

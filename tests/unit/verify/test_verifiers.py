@@ -13,6 +13,7 @@ LAWFUL = {
     "greedy": set(DraftLaw),
     "coupled": set(DraftLaw),
     "chain_rejection": {DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT},
+    "block": {DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT},
 }
 
 
@@ -38,7 +39,7 @@ def test_greedy_is_refused_for_requests_that_sample() -> None:
 
 
 def test_an_unknown_verifier_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="use one of greedy, coupled, chain_rejection"):
+    with pytest.raises(ValueError, match="use one of greedy, coupled, chain_rejection, block"):
         select_verifier("typical", DraftLaw.NONE, is_greedy=True)
 
 
@@ -49,14 +50,16 @@ def work(parents: list[int], rounds: list[int] | None) -> VerifyWork:
     return VerifyWork(torch.zeros(num_rows, 3), trees, rows, rounds_B=None if rounds is None else torch.tensor(rounds))
 
 
-def test_chain_rejection_refuses_a_tree() -> None:
-    with pytest.raises(ValueError, match="tree with branches"):
-        VERIFIERS["chain_rejection"].verify(work([-1, -1], [0]))
+@pytest.mark.parametrize("name", ["chain_rejection", "block"])
+def test_verifiers_of_chains_refuse_a_tree(name: str) -> None:
+    with pytest.raises(ValueError, match="tree has branches"):
+        VERIFIERS[name].verify(work([-1, -1], [0]))
 
 
-def test_chain_rejection_refuses_work_without_rounds() -> None:
+@pytest.mark.parametrize("name", ["chain_rejection", "block"])
+def test_verifiers_of_chains_refuse_work_without_rounds(name: str) -> None:
     with pytest.raises(ValueError, match="round counter"):
-        VERIFIERS["chain_rejection"].verify(work([-1, 0], None))
+        VERIFIERS[name].verify(work([-1, 0], None))
 
 
 def test_one_hot_law_is_on_the_next_token_of_the_chain() -> None:

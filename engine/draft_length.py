@@ -1,0 +1,219 @@
+"""How many nodes the next blocks get: as many as raise the tokens a second (SmartSpec, 2406.14066; METHODS: goodput).
+
+    tokens(k) = sum over sessions of 1 + r_i * (a_1 o_1 + ... + a_k o_k)
+    time(k)   = step(rows, context) + wait        (wait only if k > 0)
+    step      = A * context + B * rows + C
+
+A block's nodes come likeliest first, so a block cut to k nodes is the drafter's best block of k. For each drafter,
+a_j is how often its j-th node was accepted and o_j how often there was one; r_i says how much better a session fares
+than the others. All are moving averages, A, B and C a least-squares fit over the last steps, wait the time that the
+engine stood still before drafted steps. Nothing of this touches the text: verification is coupled to the target alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MAX_NODES = 64
+_HYSTERESIS = 1.02
+"""What a change between drafting and not drafting must promise."""
+_REEVALUATE_STEPS = 8
+_EXPLORE_EVERY = 32
+"""Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
+_PROBE_AFTER_STEPS = 400
+"""After so many steps without drafts some are drafted, to learn whether that is still right."""
+_LONGEST_WAIT_S = 0.05
+"""A longer one was a drafter lost or a deadline, not the usual way of a block."""
+_FORGET_STEP = 0.995
+_FORGET_NODE = 0.998
+_FORGET_WAIT = 0.95
+_TRUSTED_STEPS = 16
+_OUTLIER = 4.0
+"""A step longer than this many predictions says nothing about the next (the machine was busy with something else)."""
+
+
+class StepCost:
+    """Least squares with exponential forgetting of seconds over (context tokens, rows, 1)."""
+
+    def __init__(self) -> None:
+        self._products = np.diag([1e-2, 1e-2, 1e-6])  # a little weight on zero: one step alone fits anything
+        self._targets: Floats = np.zeros(3)
+        self._coefficients: Floats = np.zeros(3)
+        self._num_steps = 0
+
+    def observe(self, num_rows: int, num_context: int, seconds: float) -> None:
+        """One step was measured."""
+        features = np.array([num_context, num_rows, 1.0])
+        if self._num_steps > _TRUSTED_STEPS and seconds > _OUTLIER * float(features @ self._coefficients):
+            return
+        self._num_steps += 1
+        if self._num_steps % _TRUSTED_STEPS == 0:
+            self.fit()
+        self._products *= _FORGET_STEP
+        self._targets *= _FORGET_STEP
+        self._products += np.outer(features, features)
+        self._targets += features * seconds
+
+    def fit(self) -> tuple[float, float, float]:
+        """Seconds a context token, a row, a step; none of them negative."""
+        kept = np.array([True, True, True])
+        for _ in range(3):
+            solution = np.zeros(3)
+            solution[kept] = np.linalg.solve(self._products[np.ix_(kept, kept)], self._targets[kept])
+            if not (solution < 0).any():
+                break
+            kept &= solution >= 0
+        self._coefficients = np.maximum(solution, 0.0)
+        per_context, per_row, per_step = self._coefficients.tolist()
+        return per_context, per_row, per_step
+
+
+@dataclass(slots=True)
+class NodeRates:
+    """Of one drafter: how often its j-th node was there, and accepted when it was."""
+
+    offered: Floats = field(default_factory=lambda: np.full(MAX_NODES, 4.0))
+    rounds: Floats = field(default_factory=lambda: np.full(MAX_NODES, 4.0))
+    accepted: Floats = field(default_factory=lambda: np.array([2.4 * 0.7**j for j in range(MAX_NODES)]))
+    """As if four rounds had been seen, the first node accepted in 60 of 100 and each later one less."""
+
+    def observe(self, limit: int, num_nodes: int, path: Sequence[int]) -> None:
+        """A block that could have `limit` nodes had `num_nodes`; those of `path` were accepted."""
+        self.rounds[:limit] *= _FORGET_NODE
+        self.offered[:limit] *= _FORGET_NODE
+        self.accepted[:limit] *= _FORGET_NODE
+        self.rounds[:limit] += 1.0
+        self.offered[:num_nodes] += 1.0
+        self.accepted[list(path)] += 1.0
+
+    def acceptance(self) -> Floats:
+        """Of nodes that are there."""
+        return self.accepted / self.offered
+
+    def presence(self) -> Floats:
+        return np.minimum(self.offered / self.rounds, 1.0)
+
+
+@dataclass(slots=True)
+class SessionRate:
+    """How a session's accepted nodes compare with what its drafter's rates foretell."""
+
+    accepted: float = 4.0
+    foretold: float = 4.0
+
+    @property
+    def ratio(self) -> float:
+        return min(max(self.accepted / self.foretold, 0.2), 2.0)
+
+    def observe(self, num_accepted: int, foretold: float) -> None:
+        self.accepted = 0.95 * self.accepted + num_accepted
+        self.foretold = 0.95 * self.foretold + foretold
+
+
+@dataclass(slots=True)
+class Drafting:
+    """One session as the choice sees it."""
+
+    drafter: str
+    max_nodes: int
+    """What the request allows; 0: it does not draft."""
+    waits: bool = True
+    """Whether its blocks come from outside, so that a step may have to wait for them."""
+    rate: SessionRate = field(default_factory=SessionRate)
+    num_nodes: int = 0
+    """What the next block gets."""
+
+
+class DraftLengths:
+    """Measures rounds and sets `Drafting.num_nodes` of all sessions. One engine, one thread."""
+
+    def __init__(self) -> None:
+        self.cost = StepCost()
+        self.chosen: Counter[int] = Counter()
+        """How often each length was set, for metrics."""
+        self._rates: dict[str, NodeRates] = {}
+        self._wait_s = 0.0
+        self._share = 1.0
+        """Of the drafting sessions in a step."""
+        self._drafts = True
+        self._countdown = 0
+        self._num_steps = 0
+        self._steps_without = 0
+        self._last_sessions = 0
+
+    def observe_step(self, num_rows: int, num_context: int, seconds: float) -> None:
+        self.cost.observe(num_rows, num_context, seconds)
+        self._countdown -= 1
+        self._num_steps += 1
+        self._steps_without = 0 if self._drafts else self._steps_without + 1
+
+    def observe_wait(self, seconds: float, num_in_step: int, num_drafting: int) -> None:
+        """The engine stood still for so long before a drafted step with so many of the drafting sessions."""
+        self._wait_s += (1 - _FORGET_WAIT) * (min(seconds, _LONGEST_WAIT_S) - self._wait_s)
+        self._share += (1 - _FORGET_WAIT) * (num_in_step / max(num_drafting, 1) - self._share)
+
+    def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
+        """A block was verified."""
+        rates = self._rates_of(drafting.drafter)
+        foretold = float(rates.acceptance()[:num_nodes].sum())
+        drafting.rate.observe(len(path), foretold)
+        rates.observe(max(drafting.num_nodes, num_nodes), num_nodes, path)
+
+    def choose(self, sessions: Iterable[Drafting], num_plain: int, num_context: int) -> None:
+        """Set the lengths; `num_plain` more sequences decode without drafts."""
+        drafting = [session for session in sessions if session.max_nodes > 0]
+        if not drafting:
+            return
+        if self._countdown <= 0 or len(drafting) != self._last_sessions:
+            self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
+            self._evaluate(drafting, num_plain, num_context)
+        if self._drafts and self._num_steps % _EXPLORE_EVERY == 0:
+            self._countdown = 0
+            for session in drafting:
+                most = min(session.num_nodes + 2, session.max_nodes)
+                session.num_nodes = 1 + self._num_steps // _EXPLORE_EVERY % most
+        for session in drafting:
+            self.chosen[session.num_nodes] += 1
+
+    def _evaluate(self, drafting: Sequence[Drafting], num_plain: int, num_context: int) -> None:
+        per_context, per_row, per_step = self.cost.fit()
+        fixed_s = per_step + per_context * num_context
+        rates = {session.drafter: self._rates_of(session.drafter) for session in drafting}
+        gains = {name: of.acceptance() * of.presence() for name, of in rates.items()}
+        most = max(session.max_nodes for session in drafting)
+
+        num_sessions = len(drafting)
+        plain_rate = (num_sessions + num_plain) / (fixed_s + per_row * (num_sessions + num_plain) or 1.0)
+        tokens_K = np.zeros(most)
+        rows_K = np.zeros(most)
+        for session in drafting:
+            allowed = np.arange(most) < session.max_nodes
+            tokens_K += np.cumsum(session.rate.ratio * gains[session.drafter][:most] * allowed)
+            rows_K += np.cumsum(rates[session.drafter].presence()[:most] * allowed)
+        share = self._share if num_sessions > 1 else 1.0
+        in_step_K = share * (num_sessions + rows_K)
+        times_K = fixed_s + per_row * (in_step_K + num_plain)
+        if any(session.waits for session in drafting):
+            times_K += self._wait_s
+        rates_K = (share * (num_sessions + tokens_K) + num_plain) / np.maximum(times_K, 1e-9)
+        best_rate = float(rates_K.max())
+
+        wins = best_rate > plain_rate / _HYSTERESIS if self._drafts else best_rate > plain_rate * _HYSTERESIS
+        self._drafts = wins or self._steps_without >= _PROBE_AFTER_STEPS
+        for session in drafting:
+            session.num_nodes = 0
+            if self._drafts:
+                # A further node pays as long as its tokens are worth its time at the best rate there is.
+                acceptance_J = session.rate.ratio * rates[session.drafter].acceptance()[: session.max_nodes]
+                pays_J = acceptance_J >= best_rate * per_row
+                session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
+
+    def _rates_of(self, drafter: str) -> NodeRates:
+        return self._rates.setdefault(drafter, NodeRates())

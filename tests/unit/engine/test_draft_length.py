@@ -1,0 +1,115 @@
+"""Draft lengths by goodput: the planted costs are found, and the length follows them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from engine.draft_length import Drafting, DraftLengths, StepCost
+
+PER_CONTEXT_S, PER_STEP_S = 1e-6, 5e-3
+
+
+def drafting(num_sessions: int, max_nodes: int = 8) -> list[Drafting]:
+    return [Drafting("de", max_nodes, num_nodes=max_nodes) for _ in range(num_sessions)]
+
+
+def simulate(
+    lengths: DraftLengths, sessions: list[Drafting], per_row_s: float, wait_s: float, acceptance: float, steps: int
+) -> list[int]:
+    """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen."""
+    rng = random.Random(0)
+    chosen = []
+    for _ in range(steps):
+        context = 100 * len(sessions)
+        lengths.choose(sessions, 0, context)
+        num_rows = len(sessions) + sum(session.num_nodes for session in sessions)
+        if any(session.num_nodes for session in sessions):
+            lengths.observe_wait(wait_s, len(sessions), len(sessions))
+        for session in sessions:
+            accepted = 0
+            while accepted < session.num_nodes and rng.random() < acceptance:
+                accepted += 1
+            if session.num_nodes:
+                lengths.observe_round(session, session.num_nodes, range(accepted))
+        lengths.observe_step(num_rows, context, PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context)
+        chosen.append(sessions[0].num_nodes)
+    return chosen
+
+
+def goodput(num_nodes: int, per_row_s: float, wait_s: float, acceptance: float, num_sessions: int = 1) -> float:
+    tokens = num_sessions * sum(acceptance**i for i in range(num_nodes + 1))
+    rows_s = per_row_s * num_sessions * (num_nodes + 1)
+    return tokens / (PER_STEP_S + rows_s + PER_CONTEXT_S * 100 * num_sessions + (wait_s if num_nodes else 0.0))
+
+
+def test_planted_costs_are_recovered() -> None:
+    rng = random.Random(1)
+    cost = StepCost()
+    for _ in range(400):
+        rows, context = rng.randrange(1, 60), rng.randrange(50, 5_000)
+        seconds = 4e-3 + 3e-4 * rows + 2e-7 * context
+        cost.observe(rows, context, seconds * rng.uniform(0.97, 1.03) * (10.0 if rng.random() < 0.02 else 1.0))
+
+    per_context_s, per_row_s, per_step_s = cost.fit()
+
+    assert per_step_s == pytest.approx(4e-3, rel=0.1)
+    assert per_row_s == pytest.approx(3e-4, rel=0.05)
+    assert per_context_s == pytest.approx(2e-7, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("per_row_s", "wait_s", "acceptance"),
+    [(1e-5, 1e-3, 0.8), (3e-4, 2e-3, 0.7), (1e-3, 1e-3, 0.6), (1e-4, 4e-3, 0.3), (3e-3, 2e-3, 0.5)],
+)
+def test_the_length_is_that_of_the_best_goodput(per_row_s: float, wait_s: float, acceptance: float) -> None:
+    lengths, sessions = DraftLengths(), drafting(1)
+
+    chosen = simulate(lengths, sessions, per_row_s, wait_s, acceptance, steps=1_500)
+
+    settled = max(set(chosen[500:]), key=chosen[500:].count)
+    rates = [goodput(k, per_row_s, wait_s, acceptance) for k in range(9)]
+    assert rates[settled] >= 0.95 * max(rates), (settled, rates)
+
+
+def test_lengths_fall_to_zero_as_the_batch_grows() -> None:
+    """Compute-bound: a row costs a fifth of a step."""
+    settled = []
+    for num_sessions in (1, 2, 4, 8, 32):
+        chosen = simulate(DraftLengths(), drafting(num_sessions), 1e-3, 5e-4, 0.7, steps=300)
+        settled.append(max(set(chosen[150:]), key=chosen[150:].count))
+
+    assert settled == sorted(settled, reverse=True)
+    assert settled[0] > 0
+    assert settled[-1] == 0
+
+
+def test_zero_is_tried_again_and_left_when_drafts_pay() -> None:
+    lengths, sessions = DraftLengths(), drafting(1)
+    assert simulate(lengths, sessions, 1e-3, 2e-2, 0.5, steps=300)[-1] == 0
+
+    chosen = simulate(lengths, sessions, 1e-5, 1e-3, 0.9, steps=2_000)
+
+    assert chosen[-1] > 0
+
+
+def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
+    lengths, sessions = DraftLengths(), drafting(2)
+    good, bad = sessions
+    for _ in range(400):
+        lengths.choose(sessions, 0, 200)
+        lengths.observe_round(good, good.num_nodes, range(good.num_nodes))
+        lengths.observe_round(bad, bad.num_nodes, range(0))
+        num_rows = 2 + good.num_nodes + bad.num_nodes
+        lengths.observe_step(num_rows, 200, PER_STEP_S + 8e-4 * num_rows)
+
+    assert bad.num_nodes < good.num_nodes
+
+
+def test_what_may_not_draft_is_left_alone() -> None:
+    session = Drafting("", 0)
+
+    DraftLengths().choose([session], 3, 100)
+
+    assert session.num_nodes == 0
