@@ -130,12 +130,14 @@ class DraftSide(Side):
         self._openings_left = MAX_DRAFTER_OPENINGS
         self._untold: tuple[int, ...] = ()
         """Committed tokens that the drafter has not heard of."""
+        self.is_deferred = False
+        """Whether it is opened only when the target asks for a block."""
 
     def open(self, fleet: Fleet, request: Request, answer: Answer) -> bool:
         """Try to open at a replica. False when there is none to try."""
         if self._name is None or self._openings_left == 0:
             return False
-        self._untold = ()
+        self._untold, self.is_deferred = (), False
         for peer in filter(self.usable, fleet.drafters(self._name)):
             self._openings_left -= 1
             body = Open(
@@ -154,11 +156,18 @@ class DraftSide(Side):
                 break
         return False
 
+    def defer(self, fleet: Fleet) -> None:
+        """Do not prefill for a target that decodes plainly at present. Nothing if there is no replica to open at."""
+        self.is_deferred = self._name is not None and any(map(self.usable, fleet.drafters(self._name)))
+
     def observe(self, verdict: Verdict) -> None:
         """Ask for a block if the target wants one, with all that was committed since the last time."""
         self._untold += verdict.token_ids
-        if verdict.draft_nodes == 0:
-            return
+        if verdict.draft_nodes > 0:
+            self.ask(verdict)
+
+    def ask(self, verdict: Verdict) -> None:
+        """Ask for the block behind a verdict."""
         token_ids, self._untold = self._untold, ()
         self.send(
             Observe(

@@ -30,7 +30,7 @@ _HYSTERESIS = 1.02
 _REEVALUATE_STEPS = 8
 _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
-_PROBE_AFTER_STEPS = 400
+_PROBE_AFTER_STEPS = 500
 """After so many steps without drafts some are drafted, to learn whether that is still right."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
@@ -152,15 +152,20 @@ class DraftLengths:
         self._window_tokens = 0
         self._window_began_s = 0.0
         self._drafts = True
+        self._probes = False
+        """Whether it drafts only to measure."""
         self._countdown = 0
         self._num_steps = 0
         self._ended_s = 0.0
         self._steps_without = 0
         self._last_sessions = 0
 
-    def observe_step(self, num_rows: int, num_context: int, num_tokens: int, seconds: float, ended_s: float) -> None:
-        """A step read so many rows, committed so many tokens, took so long and ended now."""
+    def observe_step(self, num_rows: int, num_context: int, seconds: float) -> None:
+        """A step without prefill took so long."""
         self.cost.observe(num_rows, num_context, seconds)
+
+    def observe_tokens(self, num_tokens: int, ended_s: float) -> None:
+        """A step, also one with prefill, committed so many tokens and ended now."""
         self._window_tokens += num_tokens
         self._ended_s = ended_s
         self._countdown -= 1
@@ -221,8 +226,9 @@ class DraftLengths:
         foretold = {True: float(rates_K.max()), False: num_rows / max(fixed_s + per_row * num_rows, 1e-9)}
 
         gain = foretold[True] * self._truth[True] / (foretold[False] * self._truth[False])
-        wins = gain > (1 / _HYSTERESIS if self._drafts else _HYSTERESIS)
-        self._drafts = wins or self._steps_without >= _PROBE_AFTER_STEPS
+        wins = gain > (1 / _HYSTERESIS if self._drafts and not self._probes else _HYSTERESIS)
+        self._probes = not wins and self._steps_without >= _PROBE_AFTER_STEPS
+        self._drafts = wins or self._probes
         for session in drafting:
             session.num_nodes = 0
             if self._drafts:

@@ -19,6 +19,7 @@ from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.pages import PagePool
+from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.tree import TokenTree
@@ -71,6 +72,8 @@ class StepOutcome:
     late_draft: bool
     is_awaited: bool
     """Whether the engine stood still for this sequence's block."""
+    num_found: int
+    """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class EngineCounters:
     steps: int = 0
     stale_drafts: int = 0
     late_drafts: int = 0
+    prefixes: PrefixCounters = field(default_factory=PrefixCounters)
 
 
 class Engine:
@@ -98,7 +102,6 @@ class Engine:
         self.config = config
         self.local_drafters = dict(local_drafters or {})
         self.clock = clock
-        self.counters = EngineCounters()
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
@@ -107,6 +110,7 @@ class Engine:
         """When the last step ended."""
         self._stood_still = False
         """Whether this step began later than it could have, had its blocks been there."""
+        self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
         self._arrivals = count()
 
     def _checked_min_rows(self) -> int:
@@ -136,6 +140,7 @@ class Engine:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
         sequence.drafting.num_nodes = self.draft_lengths.first_length(sequence.drafting.max_nodes)
+        sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
         for drafter in self.local_drafters.values():
             drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
@@ -244,6 +249,7 @@ class Engine:
                 outcomes.append(self._commit_round(item, next(remaining)))
             else:
                 item.sequence.num_cached += item.num_tokens
+                self.scheduler.prefixes.register(item.sequence)
         self._tell_local_drafters(outcomes)
         for outcome in outcomes:
             if outcome.finish is not None:
@@ -264,6 +270,9 @@ class Engine:
         sequence.append(token_ids)
         sequence.num_cached = len(sequence.token_ids) - 1
         self.scheduler.pool.shrink(sequence.pages, sequence.num_cached + 1)
+        self.scheduler.prefixes.register(sequence)
+        num_found, sequence.num_found = sequence.num_found, 0
+        self.counters.prefixes.hit_tokens += num_found
         sequence.round += 1
         sequence.draft = None
         sequence.asked_nodes = sequence.drafting.num_nodes
@@ -283,6 +292,7 @@ class Engine:
             finish=finish,
             late_draft=item.late_draft,
             is_awaited=self._stood_still and item.had_block and sequence.drafting.waits,
+            num_found=min(num_found, sequence.request.prompt_length),
         )
 
     def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:
@@ -301,6 +311,7 @@ class Engine:
         """Move the KV of accepted nodes to the positions after the root; a chain lies there already."""
         if path == tuple(range(len(path))):
             return
+        assert base_length >= sequence.num_known_pages * self.config.page_size, "a shared page was to move"
         slots = torch.from_numpy(slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1))
         nodes = torch.tensor(path) + base_length
         places = torch.arange(len(path)) + base_length
@@ -327,7 +338,9 @@ class Engine:
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
         num_rows = sum(item.num_tokens + len(item.tree) for item in work)
         num_context = sum(len(item.sequence.token_ids) for item in work)
-        self.draft_lengths.observe_step(num_rows, num_context, num_tokens, step_s, self._ended_s)
+        self.draft_lengths.observe_tokens(num_tokens, self._ended_s)
+        if all(item.num_tokens == 1 for item in work):  # prefill's rows cost less than others
+            self.draft_lengths.observe_step(num_rows, num_context, step_s)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -149,6 +149,7 @@ class FakeTarget(FakePeer):
         self.answer_ids = tuple(answer_ids)
         self.numerics_id = numerics_id
         self.load_pages = 100
+        self.is_plain = False
         self.credit = 0
         self.waits = True
         self.full = False
@@ -159,7 +160,7 @@ class FakeTarget(FakePeer):
 
     @property
     def load(self) -> TargetLoad:
-        return TargetLoad(self.replica_id, self.numerics_id, self.load_pages, 0, 0)
+        return TargetLoad(self.replica_id, self.numerics_id, self.load_pages, 0, 0, is_plain=self.is_plain)
 
     def on_open(self, channel: FakeChannel) -> None:
         if self.full:
@@ -218,6 +219,7 @@ class FakeTarget(FakePeer):
                 draft_nodes=draft_nodes,
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
+                cached_prompt_tokens=2 if is_prefill else 0,
             )
         )
         if is_prefill:

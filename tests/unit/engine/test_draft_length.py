@@ -48,7 +48,8 @@ def simulate(
                 lengths.observe_round(session, session.num_nodes, range(accepted))
         step_s = PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context
         now_s += step_s * (drafting_slowdown if sessions[0].num_nodes else 1.0)
-        lengths.observe_step(num_rows, context, num_tokens, step_s, now_s)
+        lengths.observe_step(num_rows, context, step_s)
+        lengths.observe_tokens(num_tokens, now_s)
         chosen.append(sessions[0].num_nodes)
     return chosen
 
@@ -127,7 +128,8 @@ def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
         lengths.observe_round(bad, bad.num_nodes, range(0))
         num_rows = 2 + good.num_nodes + bad.num_nodes
         step_s = PER_STEP_S + 8e-4 * num_rows
-        lengths.observe_step(num_rows, 200, num_rows, step_s, 0.0)
+        lengths.observe_step(num_rows, 200, step_s)
+        lengths.observe_tokens(num_rows, 0.0)
 
     assert bad.num_nodes < good.num_nodes
 
