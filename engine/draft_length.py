@@ -150,13 +150,12 @@ class DraftLengths:
         self._foretold = 0.0
         """Rate foretold for the present window; 0: no window runs."""
         self._window_tokens = 0
-        self._window_began_s = 0.0
+        self._window_s = 0.0
         self._drafts = True
         self._probes = False
         """Whether it drafts only to measure."""
         self._countdown = 0
         self._num_steps = 0
-        self._ended_s = 0.0
         self._steps_without = 0
         self._last_sessions = 0
 
@@ -164,10 +163,10 @@ class DraftLengths:
         """A step without prefill took so long."""
         self.cost.observe(num_rows, num_context, seconds)
 
-    def observe_tokens(self, num_tokens: int, ended_s: float) -> None:
-        """A step, also one with prefill, committed so many tokens and ended now."""
+    def observe_tokens(self, num_tokens: int, seconds: float) -> None:
+        """A step (prefill too) with a session that may draft gave so many tokens; with its wait it took so long."""
         self._window_tokens += num_tokens
-        self._ended_s = ended_s
+        self._window_s += seconds
         self._countdown -= 1
         self._num_steps += 1
         self._steps_without = 0 if self._drafts else self._steps_without + 1
@@ -237,13 +236,12 @@ class DraftLengths:
                 pays_J = acceptance_J >= foretold[True] * per_row
                 session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
         self._foretold = foretold[self._drafts] if self._num_steps > _TRUSTED_STEPS else 0.0
-        self._window_tokens, self._window_began_s = 0, self._ended_s
+        self._window_tokens, self._window_s = 0, 0.0
 
     def _close_window(self) -> None:
         """Compare what a window gave with what was foretold for it."""
-        window_s = self._ended_s - self._window_began_s
-        if self._countdown <= 0 and self._foretold > 0 and window_s > 0:
-            measured = self._window_tokens / window_s / self._foretold
+        if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
+            measured = self._window_tokens / self._window_s / self._foretold
             weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
             self._truth[self._drafts] += weight * (min(max(measured, 0.1), 2.0) - self._truth[self._drafts])
 

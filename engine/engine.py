@@ -198,11 +198,11 @@ class Engine:
         if not plan.work:
             return [], plan.wait_s
         started_s = self.clock()
-        self._measure_wait(plan.work, started_s)
+        wait_s = self._measure_wait(plan.work, started_s)
         logits_RV = self._forward(plan.work)
         choices = choose(self.verifier, logits_RV, [work for work in plan.work if work.completes])
         outcomes = self._commit(plan.work, choices)
-        self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s)
+        self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s, wait_s)
         return outcomes, 0.0
 
     def _choose_lengths(self) -> None:
@@ -322,24 +322,25 @@ class Engine:
         for drafter in self.local_drafters.values():
             drafter.observe(verdicts)
 
-    def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> None:
-        """How long the engine stood still for the blocks of this step."""
-        drafted = [item.sequence for item in work if item.had_block and item.sequence.drafting.waits]
-        self._stood_still = False
-        if drafted:
-            since_s = max(self._ended_s, min(sequence.waiting_since_s for sequence in drafted))
-            self.draft_lengths.observe_wait(started_s - since_s)
-            self._stood_still = started_s - since_s > STANDING_STILL * self.scheduler.predicted_step_s
+    def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> float:
+        """Seconds that the engine stood still before this step although a sequence of it was there."""
+        since_s = max(self._ended_s, min(item.sequence.waiting_since_s for item in work))
+        wait_s = max(started_s - since_s, 0.0)
+        self._stood_still = wait_s > STANDING_STILL * self.scheduler.predicted_step_s
+        if any(item.had_block and item.sequence.drafting.waits for item in work):
+            self.draft_lengths.observe_wait(wait_s)
+        return wait_s
 
-    def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float) -> None:
+    def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float, wait_s: float) -> None:
         self._ended_s = self.clock()
         step_s = self._ended_s - started_s
         before_s = self.scheduler.predicted_step_s
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
-        num_rows = sum(item.num_tokens + len(item.tree) for item in work)
-        num_context = sum(len(item.sequence.token_ids) for item in work)
-        self.draft_lengths.observe_tokens(num_tokens, self._ended_s)
+        if any(item.sequence.drafting.max_nodes for item in work):
+            self.draft_lengths.observe_tokens(num_tokens, wait_s + step_s)
         if all(item.num_tokens == 1 for item in work):  # prefill's rows cost less than others
+            num_rows = sum(1 + len(item.tree) for item in work)
+            num_context = sum(len(item.sequence.token_ids) for item in work)
             self.draft_lengths.observe_step(num_rows, num_context, step_s)
 
     # -- state ---------------------------------------------------------------------------------------------------

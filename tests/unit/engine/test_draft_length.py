@@ -30,7 +30,6 @@ def simulate(
     """
     rng = random.Random(0)
     chosen = []
-    now_s = 0.0
     for _ in range(steps):
         context = 100 * len(sessions)
         num_tokens = len(sessions)
@@ -38,7 +37,6 @@ def simulate(
         num_rows = len(sessions) + sum(session.num_nodes for session in sessions)
         if any(session.num_nodes for session in sessions):
             lengths.observe_wait(wait_s)
-            now_s += wait_s
         for session in sessions:
             accepted = 0
             while accepted < session.num_nodes and rng.random() < acceptance:
@@ -47,9 +45,9 @@ def simulate(
             if session.num_nodes:
                 lengths.observe_round(session, session.num_nodes, range(accepted))
         step_s = PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context
-        now_s += step_s * (drafting_slowdown if sessions[0].num_nodes else 1.0)
+        passed_s = (step_s + wait_s) * drafting_slowdown if sessions[0].num_nodes else step_s
         lengths.observe_step(num_rows, context, step_s)
-        lengths.observe_tokens(num_tokens, now_s)
+        lengths.observe_tokens(num_tokens, passed_s)
         chosen.append(sessions[0].num_nodes)
     return chosen
 
@@ -129,7 +127,7 @@ def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
         num_rows = 2 + good.num_nodes + bad.num_nodes
         step_s = PER_STEP_S + 8e-4 * num_rows
         lengths.observe_step(num_rows, 200, step_s)
-        lengths.observe_tokens(num_rows, 0.0)
+        lengths.observe_tokens(num_rows, step_s)
 
     assert bad.num_nodes < good.num_nodes
 
