@@ -22,7 +22,7 @@ from engine.fused_projections import fuse_projections
 from engine.identity import eos_ids
 from engine.kv_cache import KVCache, LayerShape
 from engine.lean_decoder import LeanDecoder, why_not_lean
-from engine.linears import can_pack, pack_linears
+from engine.linears import can_pack, fix_tiles, pack_linears
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,10 @@ class TargetModel:
             self.model.set_attn_implementation(IMPLEMENTATION)
 
 
-def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device) -> TargetModel:
-    """Load the weights (safetensors only, no remote code).
+def load_target(
+    directory: Path, dtype: torch.dtype | None, device: torch.device, *, is_invariant: bool = True
+) -> TargetModel:
+    """Load the weights (safetensors only, no remote code). `is_invariant` prepares for numerics `invariant`.
 
     Raises `ModelRefused` naming the cause if the directory is no model, or one that the engine does not serve.
     """
@@ -135,6 +137,8 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
     fuse_projections(model)
     if can_pack(dtype, device):
         pack_linears(model)
+    if is_invariant and device.type == "cuda":
+        fix_tiles(model)
     attention = _learn_attention(model, config, device)
     reason = why_not_lean(model)
     if reason is not None:
