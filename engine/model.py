@@ -132,7 +132,14 @@ def load_target(
         use_safetensors=True,
     )
     model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
+    return prepare_target(model, eos_ids(directory), is_invariant=is_invariant)
+
+
+def prepare_target(model: PreTrainedModel, eos: frozenset[int], *, is_invariant: bool = True) -> TargetModel:
+    """Make a target of a model that is on its device in its dtype; the model's layers are replaced in place."""
     model.eval()
+    model.set_attn_implementation(IMPLEMENTATION)
+    config, dtype, device = model.config, model.dtype, model.device
     vocab_size = model.get_output_embeddings().weight.shape[0]
     fuse_projections(model)
     if can_pack(dtype, device):
@@ -149,7 +156,7 @@ def load_target(
         dtype=dtype,
         vocab_size=vocab_size,
         max_context=config.max_position_embeddings,
-        eos_ids=eos_ids(directory),
+        eos_ids=eos,
         attention=attention,
         lone_block=lone_block_of(attention, dtype, device),
         lean=None if reason is not None else LeanDecoder(model, attention),

@@ -32,6 +32,11 @@ class StaticSteps:
         self._steps: dict[StepShape, StaticStep] = {}
         self._graphs = StepGraphs() if capture else None
 
+    @property
+    def num_graphs(self) -> int:
+        """Shapes captured so far."""
+        return 0 if self._graphs is None else len(self._graphs)
+
     def try_choose(self, items: SequenceOf[WorkItem], work: SequenceOf[Work]) -> list[Choice] | None:
         """Run a step and read what the target chose for each sequence; None if it must run eagerly."""
         if not all(item.wants_logits and len(item.token_ids) == 1 for item in items):
@@ -65,6 +70,9 @@ class StepGraphs:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no annotations here
         self._pool = torch.cuda.graph_pool_handle()
         self._is_refused = False
+
+    def __len__(self) -> int:
+        return len(self._graphs)
 
     def run(self, shape: StepShape, step: StaticStep) -> None:
         """Replay the step, which is captured first if it is new; a model that cannot be captured runs as it is."""
