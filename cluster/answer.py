@@ -35,6 +35,7 @@ class Answer:
         self.next_round = 0
         self.finish_reason: FinishReason | None = None
         self.figures = Figures()
+        self.cached_prompt_tokens = 0
         self._num_resumed = 0
         self._told_ahead = 0
         """Bytes of text that an earlier router told although the tokens alone would still withhold them."""
@@ -84,7 +85,8 @@ class Answer:
         """The last event; the answer must have ended."""
         assert self.finish_reason is not None
         num_prompt = len(self._request.prompt_ids)
-        return Finished(self.finish_reason, num_prompt, len(self.token_ids) - self._num_resumed, self.figures)
+        num_sent = len(self.token_ids) - self._num_resumed
+        return Finished(self.finish_reason, num_prompt, num_sent, self.figures, self.cached_prompt_tokens)
 
     def _resume(self, resume: Resume) -> None:
         told = self._append(resume.token_ids)
@@ -120,6 +122,7 @@ class Answer:
 
     def _count(self, verdict: Verdict, *, is_prefill: bool) -> None:
         if is_prefill:
+            self.cached_prompt_tokens = verdict.cached_prompt_tokens
             return
         self.figures = replace(
             self.figures,

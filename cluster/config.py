@@ -24,6 +24,10 @@ Count = Annotated[int, Field(ge=1, le=1 << 31)]
 # YAML has no paths and, strict as the schema is, takes no list for a tuple.
 FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
 Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+Texts = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1)], ...],
+    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+]
 Names = Annotated[tuple[Name, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
 DEFAULT_TENANT = "default"
@@ -74,6 +78,11 @@ class TargetConfig(_Section):
     token_budget: Count = 256
     """Rows of one step: prefill chunks, single tokens and draft nodes together."""
     prefill_chunk: Count = 64
+    """Prompt tokens of one step, of all sessions together, while other sessions are decoding."""
+    prefix_sharing: bool = True
+    """Whether sessions of one tenant share the KV of equal beginnings."""
+    shared_prefixes: Texts = ()
+    """Beginnings of prompts, or whole system messages, whose KV sessions of all tenants share. Nothing else is."""
     draft_deadline_s: Seconds = 0.05
     """How long a round waits for a block before it runs undrafted."""
 
@@ -83,6 +92,8 @@ class TargetConfig(_Section):
             raise ValueError(f"shards: {self.shards} is not supported yet; use 1")
         if self.prefill_chunk > self.token_budget:
             raise ValueError(f"prefill_chunk: {self.prefill_chunk} exceeds token_budget {self.token_budget}; lower it")
+        if self.shared_prefixes and not self.prefix_sharing:
+            raise ValueError("shared_prefixes: set while prefix_sharing is off; remove one of the two keys")
         return self
 
 
@@ -100,7 +111,7 @@ class DrafterConfig(_Section):
     model: FilePath | None = None
     languages: Languages = ()
     """Input languages that requests with speculation `auto` take it for."""
-    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 5
+    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
     """Of a block: nodes of a tree for `lm`, length of the chain for `ngram`."""
     replicas: Count = 1
     num_cpus: Fraction = 0.1

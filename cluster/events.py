@@ -62,6 +62,8 @@ class Finished:
     completion_tokens: int
     """Tokens sent by this call: a resumed answer's own beginning is not counted."""
     figures: Figures
+    cached_prompt_tokens: int = 0
+    """Of the prompt, at the replica that this call opened last: tokens whose KV was found there."""
 
 
 Event = Started | Chunk | Finished

@@ -107,6 +107,8 @@ class Verdict:
     is_awaited: bool = False
     """Whether the target stood still for the block of this round."""
     error: PolydraftError | None = None
+    cached_prompt_tokens: int = 0
+    """Of a prefill: prompt tokens whose KV was found, not computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class Heartbeat:
     num_sessions: int = 0
     free_pages: int = 0
     queue_length: int = 0
+    is_plain: bool = False
+    """Of a target: drafts do not pay at present, so none are asked for."""
 
 
 @dataclass(frozen=True, slots=True)

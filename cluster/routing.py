@@ -36,6 +36,8 @@ class TargetLoad:
     queue_length: int
     num_sessions: int
     num_opened_since: int = 0
+    is_plain: bool = False
+    """It asks for no drafts at present."""
 
 
 def choose_language(raw: RawRequest, tenant: Tenant, config: Config, detect: Callable[[], str | None]) -> str:

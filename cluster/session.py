@@ -79,7 +79,11 @@ class Session:
     async def _begin(self) -> Started:
         """Open both sides, so that they prefill side by side."""
         if self._answer.finish_reason is None:
-            self._draft.open(self._fleet, self._request, self._answer)
+            likely = self._best_target()
+            if likely is not None and likely.load.is_plain:
+                self._draft.defer(self._fleet)
+            else:
+                self._draft.open(self._fleet, self._request, self._answer)
         peer = await self._open_target()
         if peer is None:
             raise Unavailable("no target replica was there within the time budget; try again later")
@@ -151,8 +155,18 @@ class Session:
     def _ask_for_block(self, verdict: Verdict) -> None:
         if self._draft.is_open:
             self._draft.observe(verdict)
+        elif self._draft.is_deferred:
+            if verdict.draft_nodes > 0:
+                self._open_deferred(verdict)
         elif self._draft.open(self._fleet, self._request, self._answer):
             self._target.send(wait_again(self._answer, self._hash))
+
+    def _open_deferred(self, verdict: Verdict) -> None:
+        """The target asks for blocks after all."""
+        if self._draft.open(self._fleet, self._request, self._answer):
+            self._draft.ask(verdict)
+        else:
+            self._target.send(stop_waiting(self._answer, self._hash))
 
     def _from_drafter(self, item: Message | PeerLost) -> None:
         match item.body if isinstance(item, Message) else item:
@@ -215,4 +229,4 @@ class Session:
         """How the target drafts by itself; None: it waits for the drafter's blocks."""
         if self._request.drafter is not None and self._request.drafts_locally:
             return LocalDraft(self._request.drafter, self._request.max_draft_tokens)
-        return None if self._draft.is_open else PLAIN
+        return None if self._draft.is_open or self._draft.is_deferred else PLAIN

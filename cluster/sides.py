@@ -128,11 +128,16 @@ class DraftSide(Side):
         super().__init__(number, inbox)
         self._name = name
         self._openings_left = MAX_DRAFTER_OPENINGS
+        self._untold: tuple[int, ...] = ()
+        """Committed tokens that the drafter has not heard of."""
+        self.is_deferred = False
+        """Whether it is opened only when the target asks for a block."""
 
     def open(self, fleet: Fleet, request: Request, answer: Answer) -> bool:
         """Try to open at a replica. False when there is none to try."""
         if self._name is None or self._openings_left == 0:
             return False
+        self._untold, self.is_deferred = (), False
         for peer in filter(self.usable, fleet.drafters(self._name)):
             self._openings_left -= 1
             body = Open(
@@ -151,12 +156,23 @@ class DraftSide(Side):
                 break
         return False
 
+    def defer(self, fleet: Fleet) -> None:
+        """Do not prefill for a target that decodes plainly at present. Nothing if there is no replica to open at."""
+        self.is_deferred = self._name is not None and any(map(self.usable, fleet.drafters(self._name)))
+
     def observe(self, verdict: Verdict) -> None:
-        """Tell what was committed; the drafter answers with a block if the target wants one."""
+        """Ask for a block if the target wants one, with all that was committed since the last time."""
+        self._untold += verdict.token_ids
+        if verdict.draft_nodes > 0:
+            self.ask(verdict)
+
+    def ask(self, verdict: Verdict) -> None:
+        """Ask for the block behind a verdict."""
+        token_ids, self._untold = self._untold, ()
         self.send(
             Observe(
-                base_length=verdict.base_length,
-                token_ids=verdict.token_ids,
+                base_length=verdict.length - len(token_ids),
+                token_ids=token_ids,
                 num_accepted=verdict.num_accepted,
                 max_nodes=verdict.draft_nodes,
                 is_awaited=verdict.is_awaited,

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,6 +69,15 @@ class Tokenizer:
             ids.append(self._special[match.group()])
             position = match.end()
         return ids + self._encode_plain(rendered[position:].replace(marker, ""))
+
+    def beginnings(self, text: str) -> list[list[int]]:
+        """What prompts that begin with `text` begin with, and chats that have it as the system's message."""
+        try:
+            one, other = (self.encode_chat([ChatTurn("system", text), ChatTurn("user", say)]) for say in ("a", "b"))
+        except InvalidRequest:  # no template, or one without a system's message
+            return [self.encode_prompt(text)]
+        common = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [self.encode_prompt(text), [token_id for token_id, _ in common]]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""

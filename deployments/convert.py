@@ -59,8 +59,13 @@ def message_to_pb(message: Message) -> pb.Message:
             return pb.Message(session=session, epoch=epoch, credit=pb.Credit(tokens=tokens))
         case Resync(have_length):
             return pb.Message(session=session, epoch=epoch, resync=pb.Resync(have_length=have_length))
-        case Heartbeat(num_sessions, free_pages, queue_length):
-            beat = pb.Heartbeat(num_sessions=num_sessions, free_pages=free_pages, queue_length=queue_length)
+        case Heartbeat() as body:
+            beat = pb.Heartbeat(
+                num_sessions=body.num_sessions,
+                free_pages=body.free_pages,
+                queue_length=body.queue_length,
+                is_plain=body.is_plain,
+            )
             return pb.Message(session=session, epoch=epoch, heartbeat=beat)
         case GoAway(deadline_s):
             return pb.Message(session=session, epoch=epoch, go_away=pb.GoAway(deadline_s=deadline_s))
@@ -93,7 +98,7 @@ def _body_from_pb(message: pb.Message) -> Body | None:
             return Resync(message.resync.have_length)
         case "heartbeat":
             beat = message.heartbeat
-            return Heartbeat(beat.num_sessions, beat.free_pages, beat.queue_length)
+            return Heartbeat(beat.num_sessions, beat.free_pages, beat.queue_length, beat.is_plain)
         case "go_away":
             return GoAway(message.go_away.deadline_s)
         case "close":
@@ -204,6 +209,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         is_awaited=verdict.is_awaited,
         error=code_to_pb(verdict.error),
         error_message=verdict.error.message if verdict.error is not None else "",
+        cached_prompt_tokens=verdict.cached_prompt_tokens,
     )
 
 
@@ -221,6 +227,7 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         late_draft=verdict.late_draft,
         is_awaited=verdict.is_awaited,
         error=error_from_pb(verdict.error, verdict.error_message),
+        cached_prompt_tokens=verdict.cached_prompt_tokens,
     )
 
 

@@ -216,6 +216,7 @@ class PeerClient:
                     queue_length=beat.queue_length,
                     num_sessions=beat.num_sessions,
                     num_opened_since=0,
+                    is_plain=beat.is_plain,
                 )
             case GoAway():
                 self.is_leaving = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -162,24 +162,22 @@ class PeerServer:
         same_tokenizer = hello.tokenizer_hash in ("", mine.tokenizer_hash)
         return hello if hello.protocol == PROTOCOL and hello.peer_id and same_tokenizer else None
 
-    async def _outgoing(self, router: _Router, reader: asyncio.Task[None]) -> AsyncIterator[list[Message]]:
+    async def _outgoing(self, router: _Router, reader: asyncio.Task[None]) -> AsyncGenerator[list[Message], None]:
         """What is queued, all of one moment together; heartbeats in between, also while there is always something."""
-        beat_at = self._clock() + self._heartbeat_s
-        while not reader.done():
-            messages: list[Message] = []
-            remaining_s = beat_at - self._clock()
-            if remaining_s <= 0.0:
-                messages.append(Message(0, 0, self._handler.load()))
-                beat_at = self._clock() + self._heartbeat_s
-            else:
-                try:
-                    async with asyncio.timeout(remaining_s):  # `wait_for` would make a task for each message
-                        messages.append(await router.outgoing.get())
-                except TimeoutError:
-                    continue
-            while not router.outgoing.empty():
-                messages.append(router.outgoing.get_nowait())
-            yield messages
+        beats = asyncio.create_task(self._beat(router))
+        try:
+            while not reader.done():
+                messages = [await router.outgoing.get()]
+                while not router.outgoing.empty():
+                    messages.append(router.outgoing.get_nowait())
+                yield messages
+        finally:
+            beats.cancel()
+
+    async def _beat(self, router: _Router) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            router.outgoing.put_nowait(Message(0, 0, self._handler.load()))
 
     async def _read(self, router_id: str, router: _Router, frames: AsyncIterator[pb.Frame]) -> None:
         async for frame in frames:

@@ -108,7 +108,11 @@ def _finished_to_pb(finished: Finished) -> pb.Finished:
     figures = finished.figures
     return pb.Finished(
         finish_reason=finish_reason_to_pb(finished.finish_reason),
-        usage=types_pb2.Usage(prompt_tokens=finished.prompt_tokens, completion_tokens=finished.completion_tokens),
+        usage=types_pb2.Usage(
+            prompt_tokens=finished.prompt_tokens,
+            completion_tokens=finished.completion_tokens,
+            cached_prompt_tokens=finished.cached_prompt_tokens,
+        ),
         speculation=types_pb2.SpeculationFigures(
             rounds=figures.rounds,
             drafted=figures.drafted,

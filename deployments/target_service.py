@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import torch
 
@@ -26,6 +27,7 @@ from cluster.messages import (
     Verdict,
 )
 from cluster.probes import tokenizer_hash
+from cluster.text import Tokenizer
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
 from engine.drafters import DrafterConfig, create_drafter
@@ -109,7 +111,13 @@ class TargetService:
         return self._hello
 
     def load(self) -> Heartbeat:
-        return Heartbeat(len(self._sessions), self._engine.num_free_pages, self._engine.num_waiting)
+        engine = self._engine
+        return Heartbeat(
+            num_sessions=len(self._sessions),
+            free_pages=engine.num_free_pages,
+            queue_length=engine.num_waiting,
+            is_plain=not engine.draft_lengths.drafts,
+        )
 
     def open(self, key: SessionKey, epoch: int, request: Open) -> None:
         if len(self._sessions) >= self._max_sessions:
@@ -219,8 +227,18 @@ def _engine_config(config: Config, model_context: int) -> EngineConfig:
             prefill_chunk=target.prefill_chunk,
             draft_deadline_s=target.draft_deadline_s,
             max_context=min(model_context, target.max_context or model_context),
+            prefix_sharing=target.prefix_sharing,
+            shared_prefixes=_prefix_ids(target.model, target.shared_prefixes),
         ),
     )
+
+
+def _prefix_ids(model: Path, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The texts as requests would be encoded that begin with them."""
+    if not texts:
+        return ()
+    tokenizer = Tokenizer(model)
+    return tuple(tuple(ids) for text in texts for ids in tokenizer.beginnings(text))
 
 
 def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
@@ -244,4 +262,5 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         finish_reason=_FINISH[outcome.finish] if outcome.finish is not None else None,
         late_draft=outcome.late_draft,
         is_awaited=outcome.is_awaited,
+        cached_prompt_tokens=outcome.num_found,
     )

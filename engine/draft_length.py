@@ -7,7 +7,10 @@
 A block's nodes come likeliest first, so a block cut to k nodes is the drafter's best block of k. For each drafter,
 a_j is how often its j-th node was accepted and o_j how often there was one; r_i says how much better a session fares
 than the others. All are moving averages, A, B and C a least-squares fit over the last steps, wait the time that the
-engine stood still before drafted steps. Nothing of this touches the text: verification is coupled to the target alone.
+engine stood still before drafted steps. What the model does not know (sessions out of step, drafters and target that
+share a processor) is in two factors, the measured tokens a second over the foretold, with drafts and without; now and
+then the other way is tried to keep its factor true. Nothing of this touches the text: verification is coupled to the
+target alone.
 """
 
 from __future__ import annotations
@@ -27,10 +30,12 @@ _HYSTERESIS = 1.02
 _REEVALUATE_STEPS = 8
 _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
-_PROBE_AFTER_STEPS = 400
+_PROBE_AFTER_STEPS = 500
 """After so many steps without drafts some are drafted, to learn whether that is still right."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
+_TRUST_SESSION, _TRUST_WINDOW = 1 / 64, 0.25
+"""Weight of a window's measurement, for each session in it and at most: few rounds say little."""
 _FORGET_STEP = 0.995
 _FORGET_NODE = 0.998
 _FORGET_WAIT = 0.95
@@ -140,24 +145,35 @@ class DraftLengths:
         """How often each length was set, for metrics."""
         self._rates: dict[str, NodeRates] = {}
         self._wait_s = 0.0
-        self._share = 1.0
-        """Of the drafting sessions in a step."""
+        self._truth = {True: 1.0, False: 1.0}
+        """Measured over foretold rate, with drafts and without."""
+        self._foretold = 0.0
+        """Rate foretold for the present window; 0: no window runs."""
+        self._window_tokens = 0
+        self._window_s = 0.0
         self._drafts = True
+        self._probes = False
+        """Whether it drafts only to measure."""
         self._countdown = 0
         self._num_steps = 0
         self._steps_without = 0
         self._last_sessions = 0
 
     def observe_step(self, num_rows: int, num_context: int, seconds: float) -> None:
+        """A step without prefill took so long."""
         self.cost.observe(num_rows, num_context, seconds)
+
+    def observe_tokens(self, num_tokens: int, seconds: float) -> None:
+        """A step (prefill too) with a session that may draft gave so many tokens; with its wait it took so long."""
+        self._window_tokens += num_tokens
+        self._window_s += seconds
         self._countdown -= 1
         self._num_steps += 1
         self._steps_without = 0 if self._drafts else self._steps_without + 1
 
-    def observe_wait(self, seconds: float, num_in_step: int, num_drafting: int) -> None:
-        """The engine stood still for so long before a drafted step with so many of the drafting sessions."""
+    def observe_wait(self, seconds: float) -> None:
+        """The engine stood still for so long before a drafted step."""
         self._wait_s += (1 - _FORGET_WAIT) * (min(seconds, _LONGEST_WAIT_S) - self._wait_s)
-        self._share += (1 - _FORGET_WAIT) * (num_in_step / max(num_drafting, 1) - self._share)
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
@@ -166,53 +182,68 @@ class DraftLengths:
         drafting.rate.observe(len(path), foretold)
         rates.observe(max(drafting.num_nodes, num_nodes), num_nodes, path)
 
+    def first_length(self, max_nodes: int) -> int:
+        """For a session that has not been measured."""
+        return max_nodes if self._drafts else 0
+
+    @property
+    def drafts(self) -> bool:
+        """Whether blocks are asked for at present."""
+        return self._drafts
+
     def choose(self, sessions: Iterable[Drafting], num_plain: int, num_context: int) -> None:
         """Set the lengths; `num_plain` more sequences decode without drafts."""
         drafting = [session for session in sessions if session.max_nodes > 0]
         if not drafting:
             return
         if self._countdown <= 0 or len(drafting) != self._last_sessions:
-            self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
             self._evaluate(drafting, num_plain, num_context)
+            self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
         if self._drafts and self._num_steps % _EXPLORE_EVERY == 0:
             self._countdown = 0
             for session in drafting:
-                session.num_nodes = 1 + self._num_steps // _EXPLORE_EVERY % session.max_nodes
+                most = min(session.num_nodes + 2, session.max_nodes)
+                session.num_nodes = 1 + self._num_steps // _EXPLORE_EVERY % most
         for session in drafting:
             self.chosen[session.num_nodes] += 1
 
     def _evaluate(self, drafting: Sequence[Drafting], num_plain: int, num_context: int) -> None:
+        self._close_window()
         per_context, per_row, per_step = self.cost.fit()
         fixed_s = per_step + per_context * num_context
         rates = {session.drafter: self._rates_of(session.drafter) for session in drafting}
-        gains = {name: of.acceptance() * of.presence() for name, of in rates.items()}
         most = max(session.max_nodes for session in drafting)
-
-        num_sessions = len(drafting)
-        plain_rate = (num_sessions + num_plain) / (fixed_s + per_row * (num_sessions + num_plain) or 1.0)
-        tokens_K = np.zeros(most)
-        rows_K = np.zeros(most)
+        num_rows = len(drafting) + num_plain
+        tokens_K, rows_K = np.zeros(most), np.zeros(most)
         for session in drafting:
-            allowed = np.arange(most) < session.max_nodes
-            tokens_K += np.cumsum(session.rate.ratio * gains[session.drafter][:most] * allowed)
-            rows_K += np.cumsum(rates[session.drafter].presence()[:most] * allowed)
-        share = self._share if num_sessions > 1 else 1.0
-        in_step_K = share * (num_sessions + rows_K)
-        times_K = fixed_s + per_row * (in_step_K + num_plain)
-        if any(session.waits for session in drafting):
-            times_K += self._wait_s
-        rates_K = (share * (num_sessions + tokens_K) + num_plain) / np.maximum(times_K, 1e-9)
-        best_rate = float(rates_K.max())
+            of = rates[session.drafter]
+            presence_J = of.presence()[:most] * (np.arange(most) < session.max_nodes)
+            tokens_K += np.cumsum(session.rate.ratio * of.acceptance()[:most] * presence_J)
+            rows_K += np.cumsum(presence_J)
+        wait_s = self._wait_s if any(session.waits for session in drafting) else 0.0
+        rates_K = (num_rows + tokens_K) / np.maximum(fixed_s + per_row * (num_rows + rows_K) + wait_s, 1e-9)
+        foretold = {True: float(rates_K.max()), False: num_rows / max(fixed_s + per_row * num_rows, 1e-9)}
 
-        wins = best_rate > plain_rate / _HYSTERESIS if self._drafts else best_rate > plain_rate * _HYSTERESIS
-        self._drafts = wins or self._steps_without >= _PROBE_AFTER_STEPS
+        gain = foretold[True] * self._truth[True] / (foretold[False] * self._truth[False])
+        wins = gain > (1 / _HYSTERESIS if self._drafts and not self._probes else _HYSTERESIS)
+        self._probes = not wins and self._steps_without >= _PROBE_AFTER_STEPS
+        self._drafts = wins or self._probes
         for session in drafting:
             session.num_nodes = 0
             if self._drafts:
                 # A further node pays as long as its tokens are worth its time at the best rate there is.
                 acceptance_J = session.rate.ratio * rates[session.drafter].acceptance()[: session.max_nodes]
-                pays_J = acceptance_J >= best_rate * per_row
+                pays_J = acceptance_J >= foretold[True] * per_row
                 session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
+        self._foretold = foretold[self._drafts] if self._num_steps > _TRUSTED_STEPS else 0.0
+        self._window_tokens, self._window_s = 0, 0.0
+
+    def _close_window(self) -> None:
+        """Compare what a window gave with what was foretold for it."""
+        if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
+            measured = self._window_tokens / self._window_s / self._foretold
+            weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
+            self._truth[self._drafts] += weight * (min(max(measured, 0.1), 2.0) - self._truth[self._drafts])
 
     def _rates_of(self, drafter: str) -> NodeRates:
         return self._rates.setdefault(drafter, NodeRates())

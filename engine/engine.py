@@ -18,6 +18,7 @@ from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.pages import PagePool
+from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.step_graphs import StaticSteps
@@ -73,6 +74,8 @@ class StepOutcome:
     late_draft: bool
     is_awaited: bool
     """Whether the engine stood still for this sequence's block."""
+    num_found: int
+    """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class EngineCounters:
     steps: int = 0
     stale_drafts: int = 0
     late_drafts: int = 0
+    prefixes: PrefixCounters = field(default_factory=PrefixCounters)
 
 
 class Engine:
@@ -100,7 +104,6 @@ class Engine:
         self.config = config
         self.local_drafters = dict(local_drafters or {})
         self.clock = clock
-        self.counters = EngineCounters()
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
@@ -110,6 +113,7 @@ class Engine:
         """When the last step ended."""
         self._stood_still = False
         """Whether this step began later than it could have, had its blocks been there."""
+        self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
         self._arrivals = count()
         self._moves: list[tuple[int, int]] = []
         """Slots whose KV this step's accepted paths leave, and where it belongs."""
@@ -146,6 +150,8 @@ class Engine:
         if request.local is not None:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
+        sequence.drafting.num_nodes = self.draft_lengths.first_length(sequence.drafting.max_nodes)
+        sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
         for drafter in self.local_drafters.values():
             drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
@@ -203,10 +209,10 @@ class Engine:
         if not plan.work:
             return [], plan.wait_s
         started_s = self.clock()
-        self._measure_wait(plan.work, started_s)
+        wait_s = self._measure_wait(plan.work, started_s)
         choices = self._choose(plan.work)
         outcomes = self._commit(plan.work, choices)
-        self._measure_step(plan.work, started_s)
+        self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s, wait_s)
         return outcomes, 0.0
 
     def _choose_lengths(self) -> None:
@@ -257,6 +263,7 @@ class Engine:
                 outcomes.append(self._commit_round(item, next(remaining)))
             else:
                 item.sequence.num_cached += item.num_tokens
+                self.scheduler.prefixes.register(item.sequence)
         self._keep_paths()
         self._tell_local_drafters(outcomes)
         for outcome in outcomes:
@@ -278,6 +285,9 @@ class Engine:
         sequence.append(token_ids)
         sequence.num_cached = len(sequence.token_ids) - 1
         self.scheduler.pool.shrink(sequence.pages, sequence.num_cached + 1)
+        self.scheduler.prefixes.register(sequence)
+        num_found, sequence.num_found = sequence.num_found, 0
+        self.counters.prefixes.hit_tokens += num_found
         sequence.round += 1
         sequence.draft = None
         sequence.asked_nodes = sequence.drafting.num_nodes
@@ -297,6 +307,7 @@ class Engine:
             finish=finish,
             late_draft=item.late_draft,
             is_awaited=self._stood_still and item.had_block and sequence.drafting.waits,
+            num_found=min(num_found, sequence.request.prompt_length),
         )
 
     def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:
@@ -314,6 +325,7 @@ class Engine:
     def _plan_moves(self, sequence: Sequence, base_length: int, path: tuple[int, ...]) -> None:
         """The KV of accepted nodes belongs at the positions after the root; a chain lies there already."""
         if path != tuple(range(len(path))):
+            assert base_length >= sequence.num_known_pages * self.config.page_size, "a shared page was to move"
             slots = slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1)[base_length:].tolist()
             self._moves += [(slots[node], slots[place]) for place, node in enumerate(path)]
 
@@ -331,23 +343,26 @@ class Engine:
         for drafter in self.local_drafters.values():
             drafter.observe(verdicts)
 
-    def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> None:
-        """How long the engine stood still for the blocks of this step."""
-        drafted = [item.sequence for item in work if item.had_block and item.sequence.drafting.waits]
-        self._stood_still = False
-        if drafted:
-            since_s = max(self._ended_s, min(sequence.waiting_since_s for sequence in drafted))
-            num_drafting = sum(s.can_draft and s.drafting.waits for s in self.scheduler.sequences.values())
-            self.draft_lengths.observe_wait(started_s - since_s, len(drafted), num_drafting)
-            self._stood_still = started_s - since_s > STANDING_STILL * self.scheduler.predicted_step_s
+    def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> float:
+        """Seconds that the engine stood still before this step although a sequence of it was there."""
+        since_s = max(self._ended_s, min(item.sequence.waiting_since_s for item in work))
+        wait_s = max(started_s - since_s, 0.0)
+        self._stood_still = wait_s > STANDING_STILL * self.scheduler.predicted_step_s
+        if any(item.had_block and item.sequence.drafting.waits for item in work):
+            self.draft_lengths.observe_wait(wait_s)
+        return wait_s
 
-    def _measure_step(self, work: SequenceOf[Work], started_s: float) -> None:
+    def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float, wait_s: float) -> None:
         self._ended_s = self.clock()
         step_s = self._ended_s - started_s
         before_s = self.scheduler.predicted_step_s
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
-        num_rows = sum(item.num_tokens + len(item.tree) for item in work)
-        self.draft_lengths.observe_step(num_rows, sum(len(item.sequence.token_ids) for item in work), step_s)
+        if any(item.sequence.drafting.max_nodes for item in work):
+            self.draft_lengths.observe_tokens(num_tokens, wait_s + step_s)
+        if all(item.num_tokens == 1 for item in work):  # prefill's rows cost less than others
+            num_rows = sum(1 + len(item.tree) for item in work)
+            num_context = sum(len(item.sequence.token_ids) for item in work)
+            self.draft_lengths.observe_step(num_rows, num_context, step_s)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

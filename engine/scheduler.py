@@ -1,17 +1,19 @@
 """Which sequences run in the next step, with how many tokens and which drafts. Pure: the clock is an argument.
 
-Order: running sequences first, then prefill chunks, oldest first, under a budget of rows. When KV pages run out: no
-draft, then preemption of the youngest sequence of the tenant that holds most, which is computed again later with the
-same text (by invariance).
+Order: running sequences first, then prefill, oldest first, under a budget of rows. While a sequence is running, prefill
+takes at most one chunk of a step, however many prompts wait. When KV pages run out: pages that nobody holds are
+evicted, then a draft is dropped, then the youngest sequence of the tenant that holds most is preempted and computed
+again later with the same text (by invariance).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
-from engine.pages import PagePool, num_pages_for
+from engine.pages import PageId, PagePool, num_pages_for
+from engine.prefixes import PrefixIndex
+from engine.rows import RowBudget
 from engine.session import Sequence
 from engine.tree import TokenTree
 
@@ -24,10 +26,14 @@ class SchedulerConfig:
     max_rows: int = 256
     """Packed rows of one step."""
     prefill_chunk: int = 64
-    """Tokens of one sequence prefilled in one step."""
+    """Tokens prefilled in one step, of all sequences together, while another sequence is running."""
     draft_deadline_s: float = 0.25
     """After this long without a block a round runs undrafted, also when nothing else is there to run."""
     max_context: int = 2048
+    prefix_sharing: bool = True
+    """Whether sequences of a tenant share full pages of equal beginnings."""
+    shared_prefixes: tuple[tuple[int, ...], ...] = ()
+    """Beginnings that sequences of all tenants share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,10 @@ class Scheduler:
     predicted_step_s: float = 0.0
     """Moving average of step times; the engine feeds it."""
     num_preemptions: int = 0
+    prefixes: PrefixIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prefixes = PrefixIndex(self.pool, self.config.shared_prefixes, self.config.prefix_sharing)
 
     def can_ever_hold(self, num_tokens: int) -> bool:
         """Whether a sequence of this length fits the pool alone."""
@@ -84,12 +94,12 @@ class Scheduler:
             return Plan(wait_s=wait_s)
         for sequence in missing:
             sequence.sat_out = True
-        return Plan(work=tuple(self._assign(runnable, late)))
+        num_running = sum(sequence.num_pending == 1 for sequence in active)
+        return Plan(work=tuple(self._assign(runnable, late, num_running)))
 
     def preempt(self, sequence: Sequence) -> None:
         """Take all pages back; the sequence waits and is computed again from its tokens."""
-        self.pool.shrink(sequence.pages, 0)
-        sequence.num_cached = 0
+        self._release_pages(sequence)
         sequence.admitted = False
         self.num_preemptions += 1
 
@@ -102,6 +112,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages and counters agree."""
         self.pool.check_integrity([sequence.pages for sequence in self.sequences.values()])
+        self.prefixes.check_integrity(self.sequences.values())
         for sequence in self.sequences.values():
             assert 0 <= sequence.num_cached < len(sequence.token_ids), (sequence.id, sequence.num_cached)
             held = len(sequence.pages) * self.pool.page_size
@@ -112,16 +123,23 @@ class Scheduler:
         return sorted(self.sequences.values(), key=lambda sequence: sequence.arrival)
 
     def _admit(self) -> None:
-        """Let waiting sequences in, oldest first, while the pages for their tokens are free."""
+        """Let waiting sequences in, oldest first, while the pages for their tokens are known or free."""
         for sequence in self._by_age():
             if sequence.admitted:
                 continue
+            self.prefixes.extend(sequence)
             # One page more, so that a newcomer is not preempted at once.
             wanted = min(num_pages_for(len(sequence.token_ids), self.pool.page_size) + 1, self.pool.num_usable)
-            if wanted > self.pool.num_free:
+            if wanted - len(sequence.pages) > self.pool.num_free:
+                self._release_pages(sequence)
                 return
             self.pool.grow(sequence.pages, len(sequence.token_ids))
             sequence.admitted = True
+            self.prefixes.counters.lookups += 1
+
+    def _release_pages(self, sequence: Sequence) -> None:
+        self.pool.shrink(sequence.pages, 0)
+        sequence.num_cached = sequence.num_known_pages = sequence.num_found = 0
 
     def _is_late(self, sequence: Sequence, now_s: float) -> bool:
         """Whether a missing block is no longer waited for: sat out once, or waited a whole deadline."""
@@ -140,22 +158,26 @@ class Scheduler:
         gather_s = oldest_s + GATHER_SHARE * self.predicted_step_s - now_s
         return max(min(gather_s, deadline_s), 0.0)
 
-    def _assign(self, runnable: Iterable[Sequence], late: set[int]) -> list[Work]:
+    def _assign(self, runnable: SequenceOf[Sequence], late: set[int], num_running: int) -> list[Work]:
         """Give each sequence rows and pages, oldest first, decoding before prefill."""
-        rows_left = self.config.max_rows
+        prefill_rows = self.config.prefill_chunk if num_running else self.config.max_rows
+        rows = RowBudget.of_step(self.config.max_rows, prefill_rows, [s.num_pending for s in runnable])
         work: list[Work] = []
         planned: set[int] = set()
         for sequence in sorted(runnable, key=lambda s: (s.num_pending > 1, s.arrival)):
-            if not sequence.admitted or rows_left == 0:
+            if not sequence.admitted:
                 continue
-            num_tokens = min(sequence.num_pending, self.config.prefill_chunk, rows_left)
+            self.prefixes.extend(sequence)  # others may have filled pages since it was admitted
+            num_tokens = rows.tokens_for(sequence.num_pending)
+            if num_tokens == 0:
+                continue
             completes = num_tokens == sequence.num_pending
-            tree = self._tree(sequence, rows_left - num_tokens) if completes else TokenTree()
+            tree = self._tree(sequence, rows.nodes_for(num_tokens)) if completes else TokenTree()
             if not self.pool.grow(sequence.pages, sequence.num_cached + num_tokens + len(tree)):
                 tree = TokenTree()
                 if not self._make_room(sequence, num_tokens, planned):
                     continue
-            rows_left -= num_tokens + len(tree)
+            rows.take(sequence.num_pending, num_tokens, len(tree))
             planned.add(sequence.id)
             had_block = completes and sequence.draft is not None
             work.append(Work(sequence, num_tokens, tree, sequence.id in late, had_block))
@@ -183,7 +205,7 @@ class Scheduler:
     def _victim(self, planned: set[int]) -> Sequence | None:
         """The youngest sequence of the tenant that holds most pages, of those not yet planned for this step."""
         candidates = [s for s in self.sequences.values() if s.pages and s.id not in planned]
-        held: Counter[str] = Counter()
+        held: dict[str, set[PageId]] = {}
         for sequence in candidates:
-            held[sequence.request.tenant] += len(sequence.pages)
-        return max(candidates, key=lambda s: (held[s.request.tenant], s.arrival), default=None)
+            held.setdefault(sequence.request.tenant, set()).update(sequence.pages)
+        return max(candidates, key=lambda s: (len(held[s.request.tenant]), s.arrival), default=None)

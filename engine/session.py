@@ -67,6 +67,12 @@ class Sequence:
     pages: list[PageId] = field(default_factory=list)
     num_cached: int = 0
     """Leading tokens whose KV is in the pool. Never the last token: its KV is written by the step that reads it."""
+    num_known_pages: int = 0
+    """Leading pages that others may share: full, in the prefix index, never written again."""
+    num_public_pages: int = 0
+    """Leading pages that sequences of other tenants may share too."""
+    num_found: int = 0
+    """Tokens whose KV was found in known pages since its last round."""
     admitted: bool = False
     """Whether it holds pages and may run; False while it waits, also after a preemption."""
     draft: TokenTree | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from polydraft._wire import to_event
-from polydraft.answers import Chunk, Event, Finished, Started, Usage
+from polydraft.answers import Chunk, Event, Finished, Started
 from polydraft.errors import InternalError, TargetChanged
 from protos.v1 import generate_pb2 as pb
 
@@ -77,4 +77,4 @@ class Progress:
         if rest:
             yield Chunk(len(self.token_ids), (), rest, ())
         # A resumed call counts its own tokens; the application asked for one answer.
-        yield replace(finished, usage=Usage(finished.usage.prompt_tokens, len(self.token_ids)))
+        yield replace(finished, usage=replace(finished.usage, completion_tokens=len(self.token_ids)))

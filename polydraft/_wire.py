@@ -128,7 +128,9 @@ def _to_finished(finished: pb.Finished) -> Finished:
         reason = FinishReason.UNSPECIFIED
     return Finished(
         finish_reason=reason,
-        usage=Usage(finished.usage.prompt_tokens, finished.usage.completion_tokens),
+        usage=Usage(
+            finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.usage.cached_prompt_tokens
+        ),
         speculation=Speculation(
             rounds=figures.rounds,
             drafted=figures.drafted,

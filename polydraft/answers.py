@@ -30,6 +30,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_prompt_tokens: int = 0
+    """Of the prompt: tokens that the target had read for an earlier request. After a resume, in the last call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class FakeGeneration(GenerationServicer):
         yield pb.GenerateEvent(
             finished=pb.Finished(
                 finish_reason=reason,
-                usage=types_pb2.Usage(prompt_tokens=4, completion_tokens=last - first),
+                usage=types_pb2.Usage(prompt_tokens=4, completion_tokens=last - first, cached_prompt_tokens=3),
                 speculation=types_pb2.SpeculationFigures(
                     rounds=rounds, drafted=2 * rounds if drafts else 0, accepted=last - rounds
                 ),

@@ -7,7 +7,7 @@ top-k and top-p. The text does not depend on it: the target verifies by its own 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from polydraft_kernels.noise import Stream, UInt64s, bits_of_hashed, gumbel_of_bits, row_state
@@ -33,10 +33,23 @@ class SharedNoise:
     def at(self, positions: Sequence[int]) -> Tensor:
         """Gumbel noise for the tokens at those positions, fp32 [N, V]."""
         for position in set(positions) - self._rows.keys():
-            state = row_state(self.sampling.seed, Stream.SHARED, position)
-            gumbel_V = gumbel_of_bits(bits_of_hashed(state, self._hashed_ids_V))
-            self._rows[position] = torch.from_numpy(gumbel_V).float()
+            self._draw(position)
         return torch.stack([self._rows[position] for position in positions])
+
+    def draw_ahead(self, first: int, count: int) -> bool:
+        """Draw one row that is missing among `count` positions from `first` on; False if none is or none is needed."""
+        missing = None if self.sampling.is_greedy else next(iter(self._missing(first, count)), None)
+        if missing is not None:
+            self._draw(missing)
+        return missing is not None
+
+    def _missing(self, first: int, count: int) -> Iterator[int]:
+        return (position for position in range(first, first + count) if position not in self._rows)
+
+    def _draw(self, position: int) -> None:
+        state = row_state(self.sampling.seed, Stream.SHARED, position)
+        gumbel_V = gumbel_of_bits(bits_of_hashed(state, self._hashed_ids_V))
+        self._rows[position] = torch.from_numpy(gumbel_V).float()
 
     def forget(self, position: int) -> None:
         """Rows before this position are not asked for again."""

@@ -29,6 +29,8 @@ PASS_WIDTH = 4
 """Most nodes of a session run in one pass."""
 PREPARED_WIDTH, PREPARED_NODES, PREPARED_CONFIDENCE = 16, 24, 0.01
 """Ahead of a verdict: nodes of one pass, nodes run in all, and how likely a node must be to be run."""
+NOISE_AHEAD = 8
+"""Positions whose noise is drawn before a block asks for it."""
 _LEAST_HITS = 0.15
 """Of verdicts that a tree foresaw, so that preparing pays."""
 _FORGET_HITS = 0.95
@@ -121,9 +123,9 @@ class LMDrafter:
 
     @torch.inference_mode()
     def prepare(self) -> bool:
-        """Grow the trees that wait for a verdict, so that it finds the tokens behind it known already.
+        """Grow a tree that waits for a verdict, so that what is behind the verdict is known by then; draw noise ahead.
 
-        Only of sessions whose blocks the target stands still for, and whose verdicts are foreseen often enough.
+        Only for sessions whose blocks the target stands still for, and whose verdicts are foreseen often enough.
         """
         growing = [
             (session, nodes)
@@ -132,7 +134,8 @@ class LMDrafter:
         ]
         if growing:
             self._run(growing)
-        return bool(growing)
+            return True
+        return any(s.noise.draw_ahead(len(s.rows), NOISE_AHEAD) for s in self._sessions.values() if s.is_awaited)
 
     def _nodes_ahead(self, session: _Session) -> list[int]:
         tree = session.tree

@@ -113,7 +113,11 @@ def to_record(prompt: NamedPrompt, answer: Answer) -> dict[str, object]:
         "language": answer.language,
         "drafter": answer.drafter,
         "finish_reason": answer.finish_reason.value,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_prompt_tokens": usage.cached_prompt_tokens,
+        },
         "speculation": {
             "rounds": speculation.rounds,
             "drafted": speculation.drafted,

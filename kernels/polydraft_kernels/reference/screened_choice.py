@@ -34,7 +34,7 @@ from polydraft_kernels import noise
 from polydraft_kernels.noise_rows import hashed_vocabulary
 from polydraft_kernels.packing import MIN_TEMPERATURE, SamplingRows
 
-NOT_SCREENED = -1
+NOT_CHOSEN = -1
 SLACK = 2.0**-5
 MIN_COUNT = 512.0
 MAX_SCORE = 2.0**30
@@ -67,7 +67,7 @@ _scratch = _Scratch()
 
 
 def choose_screened(logits_SV: Tensor, rows: SamplingRows) -> Tensor:
-    """Choice of each sampled row, int64 [S], `NOT_SCREENED` where it has to be found without the screen.
+    """Choice of each sampled row, int64 [S], `NOT_CHOSEN` where it has to be found without the screen.
 
     `logits_SV` float32, bfloat16 or float16 on CPU; tokens outside the support are -inf.
     """
@@ -99,11 +99,11 @@ def _choose_block(
     scores_C += values_SV[rows_C, ids_C].astype(np.float64) / temperatures_S[rows_C]
     best_S = np.full(len(states_S), -np.inf)
     np.maximum.at(best_S, rows_C, scores_C)
-    choices_S = np.full(len(states_S), NOT_SCREENED, dtype=np.int64)
+    choices_S = np.full(len(states_S), NOT_CHOSEN, dtype=np.int64)
     # Candidates come in the order of ids; of assignments to one place the last stays, so backwards the lowest id.
     winners_C = np.flatnonzero(scores_C == best_S[rows_C])[::-1]
     choices_S[rows_C[winners_C]] = ids_C[winners_C]
-    choices_S[~is_screened_S] = NOT_SCREENED
+    choices_S[~is_screened_S] = NOT_CHOSEN
     return choices_S
 
 

@@ -37,7 +37,7 @@ async def test_generate_gathers_the_whole_answer() -> None:
     assert answer.text == "Good morning, my friend"
     assert answer.token_ids == (100, 101, 102, 103, 104)
     assert answer.finish_reason is FinishReason.LENGTH
-    assert answer.usage == Usage(4, 5)
+    assert answer.usage == Usage(4, 5, cached_prompt_tokens=3)
     assert answer.timing.ttft_s is not None
     assert 0 < answer.timing.ttft_s <= answer.timing.total_s
 

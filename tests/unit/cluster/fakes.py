@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,15 +149,18 @@ class FakeTarget(FakePeer):
         self.answer_ids = tuple(answer_ids)
         self.numerics_id = numerics_id
         self.load_pages = 100
+        self.is_plain = False
         self.credit = 0
         self.waits = True
         self.full = False
         self.dies_at_length: int | None = None
         """Dies instead of telling a round that begins at this many answer tokens or later."""
+        self.draft_nodes: Iterator[int] = itertools.repeat(3)
+        """What its verdicts ask for; after 0 it decodes a token without waiting."""
 
     @property
     def load(self) -> TargetLoad:
-        return TargetLoad(self.replica_id, self.numerics_id, self.load_pages, 0, 0)
+        return TargetLoad(self.replica_id, self.numerics_id, self.load_pages, 0, 0, is_plain=self.is_plain)
 
     def on_open(self, channel: FakeChannel) -> None:
         if self.full:
@@ -202,6 +206,7 @@ class FakeTarget(FakePeer):
         self._sequence = [*sequence, *tokens]
         self._ended = len(tokens) <= accepted
         self.credit -= len(tokens)
+        draft_nodes = next(self.draft_nodes)
         channel.answer(
             Verdict(
                 base_length=len(sequence),
@@ -211,12 +216,16 @@ class FakeTarget(FakePeer):
                 length=len(self._sequence),
                 hash=len(self._sequence),
                 round=channel.opened.round + 1,
+                draft_nodes=draft_nodes,
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
+                cached_prompt_tokens=2 if is_prefill else 0,
             )
         )
         if is_prefill:
             self._run_undrafted(channel)
+        if self.waits and draft_nodes == 0 and not self._ended:
+            self._round(channel, self._sequence, draft=())
 
 
 class FakeDrafter(FakePeer):

@@ -62,7 +62,7 @@ def test_tenant_may_be_bound_to_languages() -> None:
         (RawRequest(max_draft_tokens=60), "de", DrafterChoice("de", False, 6)),
         (RawRequest(), "en", DrafterChoice()),
         (RawRequest(speculation="off"), "de", DrafterChoice()),
-        (RawRequest(speculation="lookup"), "de", DrafterChoice("lookup", True, 5)),
+        (RawRequest(speculation="lookup"), "de", DrafterChoice("lookup", True, 8)),
     ],
 )
 def test_drafter_choice(raw: RawRequest, language: str, choice: DrafterChoice) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
 
 import pytest
 
 from cluster.errors import ContextTooLong, Overloaded, TargetChanged, Unavailable
 from cluster.events import Chunk, Event, Started, TokenSource
-from cluster.messages import Block, Close, Credit, FinishReason, GoAway, LocalDraft, Verdict
+from cluster.messages import Block, Close, Credit, FinishReason, GoAway, LocalDraft, Observe, Verdict
 from cluster.request import Resume
 from cluster.text import Tokenizer
 from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, make_request
@@ -27,6 +28,7 @@ async def test_drafted_answer_is_the_targets_text(tokenizer: Tokenizer, clock: F
     assert ids_of(events) == ids and text_of(events) == TEXT
     finished = finished_of(events)
     assert finished.finish_reason is FinishReason.EOS and finished.completion_tokens == len(ids)
+    assert finished.cached_prompt_tokens == 2
     # The prefill's token is no round; each other round takes up to three drafted tokens and one of the target's own.
     assert finished.figures.rounds == -(-len(ids) // 4)
     assert finished.figures.accepted == finished.figures.drafted > 0
@@ -72,6 +74,53 @@ async def test_slow_reader_holds_no_more_than_the_credit(tokenizer: Tokenizer, c
         await anext(events)
 
         assert len(target._sequence) - len(request.prompt_ids) == 16
+
+
+async def test_a_drafter_hears_of_rounds_without_drafts_with_the_next_that_has_one(
+    tokenizer: Tokenizer, clock: FakeClock
+) -> None:
+    ids = tokenizer.encode_prompt(TEXT)
+    target, drafter = FakeTarget("t1", ids), FakeDrafter("d1", ids)
+    target.draft_nodes = itertools.cycle([0, 0, 2])
+
+    events = await collect(new_session(make_request(tokenizer), FakeFleet(clock, [target], [drafter]), tokenizer))
+
+    assert text_of(events) == TEXT
+    told = [body for body in drafter.channels[0].sent if isinstance(body, Observe)]
+    prompt_length = drafter.channels[0].opened.prompt_length
+    # Prefill and two plain rounds give three tokens; then a drafted round and two plain ones, six at a time.
+    assert [body.base_length - prompt_length for body in told[:3]] == [0, 3, 9]
+    assert [body.max_nodes for body in told] == [2] * len(told)
+    assert [token for body in told for token in body.token_ids] == list(ids[: 3 + 6 * (len(told) - 1)])
+
+
+async def test_a_drafter_is_opened_when_a_plain_target_asks_for_blocks_after_all(
+    tokenizer: Tokenizer, clock: FakeClock
+) -> None:
+    ids = tokenizer.encode_prompt(TEXT)
+    target, drafter = FakeTarget("t1", ids), FakeDrafter("d1", ids)
+    target.is_plain = True
+    target.draft_nodes = itertools.chain([0, 0, 0, 0], itertools.repeat(3))
+
+    events = await collect(new_session(make_request(tokenizer), FakeFleet(clock, [target], [drafter]), tokenizer))
+
+    assert text_of(events) == TEXT
+    assert target.channels[0].opened.local is None
+    (channel,) = drafter.channels
+    assert channel.opened.token_ids == (*make_request(tokenizer).prompt_ids, *ids[:5])
+    assert finished_of(events).figures.accepted > 0
+
+
+async def test_a_plain_target_never_opens_the_drafter_of_a_short_answer(tokenizer: Tokenizer, clock: FakeClock) -> None:
+    ids = tokenizer.encode_prompt("abc")
+    target, drafter = FakeTarget("t1", ids), FakeDrafter("d1", ids)
+    target.is_plain = True
+    target.draft_nodes = itertools.repeat(0)
+
+    events = await collect(new_session(make_request(tokenizer), FakeFleet(clock, [target], [drafter]), tokenizer))
+
+    assert text_of(events) == "abc"
+    assert not drafter.channels
 
 
 async def test_late_draft_is_an_undrafted_round(tokenizer: Tokenizer, clock: FakeClock) -> None:

@@ -66,6 +66,21 @@ def test_template_is_bounded_and_sandboxed(tmp_path: Path, template: str) -> Non
         byte_tokenizer(tmp_path, template).encode_chat([ChatTurn("user", "x")])
 
 
+def test_a_configured_beginning_is_what_prompts_and_chats_begin_with(tokenizer: Tokenizer) -> None:
+    prompt, chat = tokenizer.beginnings("Be brief.</s>")
+
+    assert tokenizer.encode_prompt("Be brief.</s> Why?")[: len(prompt)] == prompt
+    question = tokenizer.encode_chat([ChatTurn("system", "Be brief.</s>"), ChatTurn("user", "Why?")])
+    assert question[: len(chat)] == chat
+    assert tokenizer.decode(chat) == "[system] Be brief.</s>[user] "
+
+
+def test_a_configured_beginning_without_a_template_is_one_of_prompts_only(tmp_path: Path) -> None:
+    plain = byte_tokenizer(tmp_path)
+
+    assert plain.beginnings("Be brief.") == [plain.encode_prompt("Be brief.")]
+
+
 def test_model_without_template_refuses_chat(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no chat template"):
         byte_tokenizer(tmp_path).encode_chat([ChatTurn("user", "x")])

@@ -63,10 +63,10 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     ),
     st.builds(Block, u64, u64, st.binary(max_size=9)),
     st.builds(Block, u64, u64, st.just(b""), local),
-    st.builds(Verdict, u64, ids, u32, u32, u64, u64, u64, u32, finish, st.booleans(), st.booleans(), error),
+    st.builds(Verdict, u64, ids, u32, u32, u64, u64, u64, u32, finish, st.booleans(), st.booleans(), error, u32),
     st.builds(Resync, u64),
     st.builds(Credit, u32),
-    st.builds(Heartbeat, u32, u32, u32),
+    st.builds(Heartbeat, u32, u32, u32, st.booleans()),
     st.builds(GoAway, number),
     st.builds(Close, error),
     st.builds(Observe, u64, ids, u32, u32, st.booleans()),
@@ -170,12 +170,13 @@ def test_events_join_to_the_response() -> None:
         Started("r", 7, "t", "n", "de", "off", 3),
         Chunk(0, (5, 6), "\u00e9a", (TokenSource.TARGET, TokenSource.DRAFTER), 1),
         Chunk(2, (7,), "b", (TokenSource.TARGET,), 2),
-        Finished(FinishReason.STOP, 3, 3, Figures(2, 4, 1, 0, 1)),
+        Finished(FinishReason.STOP, 3, 3, Figures(2, 4, 1, 0, 1), cached_prompt_tokens=2),
     ]
 
     response = join_events([event_to_pb(event) for event in events])
 
     assert response.text.decode() == "\u00e9ab" and list(response.token_ids) == [5, 6, 7]
     assert response.started.effective_seed == 7 and response.finished.usage.completion_tokens == 3
+    assert response.finished.usage.cached_prompt_tokens == 2
     assert response.finished.finish_reason == types_pb2.FINISH_REASON_STOP
     assert response.finished.speculation.failovers == 1

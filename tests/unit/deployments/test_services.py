@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 import pytest_asyncio
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from cluster.config import Config
 from cluster.errors import ContextTooLong, Overloaded
@@ -39,6 +40,7 @@ from tests.tiny_targets import VOCAB_SIZE, write_tiny_target
 from tests.unit.deployments.streams import TOKEN, Router
 
 PROMPT = (5, 9, 11, 20, 41)
+NAMED = tuple(range(10, 27))
 MAX_TOKENS = 20
 PLAIN = LocalDraft()
 
@@ -48,11 +50,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     directory: Path = tmp_path_factory.mktemp("models")
     write_tiny_target(directory / "target")
     vocabulary = {f"t{number}": number for number in range(VOCAB_SIZE)}
-    Tokenizer(models.WordLevel(vocabulary, unk_token="t0")).save(str(directory / "target" / "tokenizer.json"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(directory / "target" / "tokenizer.json"))
     write_tiny_drafter(directory / "drafter")
     return Config.model_validate(
         {
-            "target": {"model": str(directory / "target"), "num_pages": 64, "max_sessions": 3},
+            "target": {
+                "model": str(directory / "target"),
+                "num_pages": 64,
+                "max_sessions": 3,
+                "shared_prefixes": [" ".join(f"t{number}" for number in NAMED)],
+            },
             "drafters": {
                 "de": {"method": "lm", "model": str(directory / "drafter")},
                 "lookup": {"method": "ngram"},
@@ -161,6 +170,21 @@ async def test_a_target_goes_on_undrafted_when_no_block_comes(target: Router) ->
 
     assert verdicts[1].late_draft
     assert all(verdict.num_drafted == 0 for verdict in verdicts)
+
+
+async def test_the_first_verdict_tells_what_was_found_and_only_named_prefixes_cross_tenants(target: Router) -> None:
+    prompt = (*NAMED, *PROMPT * 4)
+
+    found = []
+    for session, tenant in enumerate(("a", "a", "b"), start=1):
+        opened = replace(_open(PLAIN), token_ids=prompt, prompt_length=len(prompt), tenant=tenant)
+        await target.send(Message(session, 1, opened))
+        verdicts = await _verdicts(target, session)
+        await target.send(Message(session, 1, Close()))
+        found.append([verdict.cached_prompt_tokens for verdict in verdicts])
+
+    assert [first for first, *_ in found] == [0, 32, 16]
+    assert all(rest == [0] * len(rest) for _, *rest in found)
 
 
 async def test_resync_sends_again_what_came_after_a_length(target: Router) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.batch import WorkItem, slots_of
 from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement
 from engine.engine import Engine, EngineConfig
 from engine.model import TargetModel, load_target
@@ -31,9 +32,13 @@ MakeEngine = Callable[..., Engine]
 
 @pytest.fixture
 def make_engine(target: TargetModel) -> MakeEngine:
-    def make(num_pages: int = 64, prefill_chunk: int = 64, max_rows: int = 256) -> Engine:
+    def make(num_pages: int = 64, prefill_chunk: int = 64, max_rows: int = 256, prefix_sharing: bool = True) -> Engine:
         scheduler = SchedulerConfig(
-            max_rows=max_rows, prefill_chunk=prefill_chunk, draft_deadline_s=0.0, max_context=MAX_CONTEXT
+            max_rows=max_rows,
+            prefill_chunk=prefill_chunk,
+            draft_deadline_s=0.0,
+            max_context=MAX_CONTEXT,
+            prefix_sharing=prefix_sharing,
         )
         return Engine(target, VERIFIERS["coupled"], EngineConfig(num_pages=num_pages, scheduler=scheduler))
 
@@ -51,6 +56,21 @@ def make_requests(
         sampling = SamplingParams(temperature=temperature, seed=rng.getrandbits(64))
         requests.append(OpenRequest(session_id, prompt, len(prompt), sampling, max_tokens, local=local))
     return requests
+
+
+def committed_kv(engine: Engine, session_id: int) -> list[torch.Tensor]:
+    """Keys and values of a running sequence's committed tokens, layer by layer."""
+    sequence = engine.scheduler.sequences[session_id]
+    slots = torch.from_numpy(slots_of(sequence.pages, engine.config.page_size, sequence.num_cached))
+    return [half for layer in range(len(engine.target.kv_layers)) for half in engine.cache.read(layer, slots)]
+
+
+def last_logits(engine: Engine, session_id: int) -> torch.Tensor:
+    """Logits of a running sequence after the last token whose KV is there: read once more over the KV before it."""
+    sequence = engine.scheduler.sequences[session_id]
+    last = sequence.num_cached - 1
+    again = WorkItem(sequence.token_ids[last : last + 1], last, sequence.pages, TokenTree(), wants_logits=True)
+    return engine.target.forward(engine.target.pack([again], engine.cache, engine.min_rows))
 
 
 class KnowingDrafter:

@@ -16,24 +16,38 @@ def drafting(num_sessions: int, max_nodes: int = 8) -> list[Drafting]:
 
 
 def simulate(
-    lengths: DraftLengths, sessions: list[Drafting], per_row_s: float, wait_s: float, acceptance: float, steps: int
+    lengths: DraftLengths,
+    sessions: list[Drafting],
+    per_row_s: float,
+    wait_s: float,
+    acceptance: float,
+    steps: int,
+    drafting_slowdown: float = 1.0,
 ) -> list[int]:
-    """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen."""
+    """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen.
+
+    With drafts, so many times the time of a step passes from one to the next.
+    """
     rng = random.Random(0)
     chosen = []
     for _ in range(steps):
         context = 100 * len(sessions)
+        num_tokens = len(sessions)
         lengths.choose(sessions, 0, context)
         num_rows = len(sessions) + sum(session.num_nodes for session in sessions)
         if any(session.num_nodes for session in sessions):
-            lengths.observe_wait(wait_s, len(sessions), len(sessions))
+            lengths.observe_wait(wait_s)
         for session in sessions:
             accepted = 0
             while accepted < session.num_nodes and rng.random() < acceptance:
                 accepted += 1
+            num_tokens += accepted
             if session.num_nodes:
                 lengths.observe_round(session, session.num_nodes, range(accepted))
-        lengths.observe_step(num_rows, context, PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context)
+        step_s = PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context
+        passed_s = (step_s + wait_s) * drafting_slowdown if sessions[0].num_nodes else step_s
+        lengths.observe_step(num_rows, context, step_s)
+        lengths.observe_tokens(num_tokens, passed_s)
         chosen.append(sessions[0].num_nodes)
     return chosen
 
@@ -94,6 +108,15 @@ def test_zero_is_tried_again_and_left_when_drafts_pay() -> None:
     assert chosen[-1] > 0
 
 
+def test_what_the_model_does_not_know_is_measured() -> None:
+    """Drafters that take the target's processor: steps are no longer, but fewer."""
+    assert simulate(DraftLengths(), drafting(4), 1e-5, 1e-3, 0.6, steps=600)[-1] > 0
+
+    chosen = simulate(DraftLengths(), drafting(4), 1e-5, 1e-3, 0.6, steps=600, drafting_slowdown=4.0)
+
+    assert sum(length > 0 for length in chosen[200:]) <= 0.05 * len(chosen[200:])
+
+
 def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
     lengths, sessions = DraftLengths(), drafting(2)
     good, bad = sessions
@@ -102,7 +125,9 @@ def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
         lengths.observe_round(good, good.num_nodes, range(good.num_nodes))
         lengths.observe_round(bad, bad.num_nodes, range(0))
         num_rows = 2 + good.num_nodes + bad.num_nodes
-        lengths.observe_step(num_rows, 200, PER_STEP_S + 8e-4 * num_rows)
+        step_s = PER_STEP_S + 8e-4 * num_rows
+        lengths.observe_step(num_rows, 200, step_s)
+        lengths.observe_tokens(num_rows, step_s)
 
     assert bad.num_nodes < good.num_nodes
 

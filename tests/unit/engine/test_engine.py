@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.batch import WorkItem, slots_of
 from engine.engine import CannotServe, Engine
 from engine.local import generate
 from engine.model import TargetModel
@@ -13,7 +12,7 @@ from engine.sampling import SamplingParams
 from engine.session import Finish, LocalDrafting, OpenRequest
 from engine.tree import TokenTree
 from tests.tiny_targets import MAX_CONTEXT, VOCAB_SIZE
-from tests.unit.engine.conftest import KnowingDrafter, MakeEngine, make_requests
+from tests.unit.engine.conftest import KnowingDrafter, MakeEngine, committed_kv, last_logits, make_requests
 
 PLAIN = LocalDrafting()
 
@@ -73,21 +72,6 @@ def test_a_quarter_of_the_pages_changes_no_token_and_ends(make_engine: MakeEngin
     assert engine.num_free_pages == engine.scheduler.pool.num_usable
 
 
-def _committed_kv(engine: Engine, session_id: int) -> list[torch.Tensor]:
-    """Keys and values of a running sequence's committed tokens, layer by layer."""
-    sequence = engine.scheduler.sequences[session_id]
-    slots = torch.from_numpy(slots_of(sequence.pages, engine.config.page_size, sequence.num_cached))
-    return [half for layer in range(len(engine.target.kv_layers)) for half in engine.cache.read(layer, slots)]
-
-
-def _last_logits(engine: Engine, session_id: int) -> torch.Tensor:
-    """Logits of a running sequence after the last token whose KV is there: read once more over the KV before it."""
-    sequence = engine.scheduler.sequences[session_id]
-    last = sequence.num_cached - 1
-    again = WorkItem(sequence.token_ids[last : last + 1], last, sequence.pages, TokenTree(), wants_logits=True)
-    return engine.target.forward(engine.target.pack([again], engine.cache, engine.min_rows))
-
-
 def test_kv_and_logits_after_a_preemption_are_bitwise_those_of_an_undisturbed_run(make_engine: MakeEngine) -> None:
     requests = make_requests(3, temperature=0.8, max_tokens=150, local=PLAIN)
     undisturbed, disturbed = make_engine(), make_engine(prefill_chunk=7)
@@ -106,8 +90,8 @@ def test_kv_and_logits_after_a_preemption_are_bitwise_those_of_an_undisturbed_ru
 
     assert disturbed.scheduler.num_preemptions == 1
     assert disturbed.scheduler.sequences[2].token_ids == wanted.token_ids
-    assert all(map(torch.equal, _committed_kv(disturbed, 2), _committed_kv(undisturbed, 2)))
-    assert torch.equal(_last_logits(disturbed, 2), _last_logits(undisturbed, 2))
+    assert all(map(torch.equal, committed_kv(disturbed, 2), committed_kv(undisturbed, 2)))
+    assert torch.equal(last_logits(disturbed, 2), last_logits(undisturbed, 2))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

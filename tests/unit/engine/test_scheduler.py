@@ -107,6 +107,77 @@ def test_decoding_comes_before_prefill_and_both_keep_to_the_rows() -> None:
     assert not plan.work[1].completes
 
 
+def _newcomer(scheduler: Scheduler, number: int, length: int) -> Sequence:
+    """A sequence that is not admitted yet; no two begin alike."""
+    token_ids = tuple(range(1000 * number, 1000 * number + length))
+    request = OpenRequest(number, token_ids, length, SamplingParams(), 500, local=LocalDrafting())
+    sequence = scheduler.sequences[number] = Sequence.open(request, number, now_s=0.0)
+    return sequence
+
+
+def _read(scheduler: Scheduler, now_s: float) -> dict[int, int]:
+    """Plan a step and read what it plans, without committing anything; the rows of each sequence."""
+    plan = scheduler.plan(now_s)
+    for work in plan.work:
+        work.sequence.append([7] if work.completes else [])
+        work.sequence.num_cached += work.num_tokens
+    return {work.sequence.id: work.num_tokens + len(work.tree) for work in plan.work}
+
+
+def test_however_many_prompts_wait_a_running_sequence_never_waits_for_more_than_a_chunk() -> None:
+    scheduler = _scheduler(num_pages=1000)
+    _add(scheduler, 1, local=True)
+    prompts = [_newcomer(scheduler, number, length=100) for number in range(2, 10)]
+    finished: list[int] = []
+
+    for step in range(100):
+        rows = _read(scheduler, float(step))
+        assert rows.pop(1) == 1
+        # Those that have read their prompts are running.
+        assert all(rows.pop(number) == 1 for number in finished)
+        finished += [s.id for s in prompts if s.num_pending == 1 and s.id not in finished]
+        assert sum(rows.values()) == 8
+
+    assert finished == [2, 3, 4, 5, 6, 7, 8, 9]  # 800 tokens in 100 chunks
+
+
+def test_a_chunk_goes_to_the_oldest_prompt_and_its_rest_to_the_next() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, 1, local=True)
+    _newcomer(scheduler, 2, length=11)
+    _newcomer(scheduler, 3, length=3)
+    _newcomer(scheduler, 4, length=9)
+
+    assert _read(scheduler, 1.0) == {1: 1, 2: 8}
+    assert _read(scheduler, 2.0) == {1: 1, 2: 3, 3: 3, 4: 2}
+
+
+def test_prefill_takes_all_rows_when_nobody_is_running() -> None:
+    scheduler = _scheduler()
+    _newcomer(scheduler, 1, length=90)
+    _newcomer(scheduler, 2, length=20)
+
+    assert _read(scheduler, 1.0) == {1: 64}
+    assert _read(scheduler, 2.0) == {1: 26, 2: 20}
+
+
+def test_a_running_sequence_that_waits_for_its_block_keeps_prefill_to_a_chunk() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, 1)
+    _newcomer(scheduler, 2, length=90)
+
+    assert _read(scheduler, 1.0) == {2: 8}
+
+
+def test_drafts_leave_rows_to_every_running_sequence_and_to_prefill() -> None:
+    scheduler = _scheduler(max_rows=16)
+    for number in (1, 2, 3):
+        _give_block(_add(scheduler, number), now_s=0.0, num_nodes=9)
+    _newcomer(scheduler, 4, length=90)
+
+    assert _read(scheduler, 1.0) == {1: 10, 2: 1, 3: 1, 4: 4}
+
+
 def test_without_pages_a_draft_is_dropped_first() -> None:
     scheduler = _scheduler(num_pages=3)  # two to give away
     sequence = _add(scheduler, 1, length=7)

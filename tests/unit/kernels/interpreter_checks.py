@@ -80,7 +80,7 @@ def test_verifiers_of_chains_equal_the_reference(
     name: str, chains: str, vocab_size: int, dtype: torch.dtype, one_hot: bool
 ) -> None:
     verify = getattr(ops, name)
-    case = make_chain_case(chains, vocab_size, dtype, one_hot=one_hot)
+    case = make_chain_case(chains, vocab_size, dtype, seed=2, one_hot=one_hot)  # both ways to verify differ there
     inputs = (case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B)
 
     assert_same_walk(verify(*inputs, backend="triton"), verify(*inputs, backend="reference"))

@@ -10,7 +10,7 @@ from polydraft_kernels.noise_rows import hashed_vocabulary
 from polydraft_kernels.packing import SamplingRows
 from polydraft_kernels.reference import screened_choice
 from polydraft_kernels.reference.choose_coupled import choose_coupled, choose_in_float64
-from polydraft_kernels.reference.screened_choice import NOT_SCREENED, choose_screened
+from polydraft_kernels.reference.screened_choice import NOT_CHOSEN, choose_screened
 
 from tests.unit.kernels.screen_cases import near_ties, random_rows, sampled_rows
 
@@ -89,7 +89,7 @@ def test_rows_beyond_the_bound_are_left_to_float64() -> None:
 
     choices = choose_screened(logits_TV, rows).tolist()
 
-    assert choices[:4] == [NOT_SCREENED] * 4
+    assert choices[:4] == [NOT_CHOSEN] * 4
     assert choices[4] == int(choose_in_float64(logits_TV, rows)[4])
     assert choose_coupled(logits_TV, rows).tolist() == choose_in_float64(logits_TV, rows).tolist()
 
