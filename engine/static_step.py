@@ -142,8 +142,9 @@ class StaticStep:
         self.told = StepInputs.allocate(shape, CPU, pinned=captured)
         self._inputs = StepInputs.allocate(shape, target.device)
         self._every_row_T = torch.arange(shape.num_rows, device=target.device)
-        self._verdicts_BF = torch.zeros(shape.num_sequences, 2 + shape.depth, dtype=torch.int64, device=target.device)
-        self._answer_BF = torch.zeros_like(self._verdicts_BF, device=CPU, pin_memory=captured)
+        fields = (shape.num_sequences, 2 + shape.depth)
+        self._verdicts_BF = torch.zeros(fields, dtype=torch.int64, device=target.device)
+        self._answer_BF = torch.zeros(fields, dtype=torch.int64, pin_memory=captured)
 
     def send(self) -> None:
         """What the step is told, to the device."""

@@ -95,5 +95,7 @@ def test_an_answer_is_its_source_word_by_word() -> None:
     source_BN, answer_BN = texts_BT[:, 1:10], texts_BT[:, 11:20]
     assert bool((source_BN >= FIRST_SOURCE).all())
     assert bool(((answer_BN >= FIRST_PIVOT) & (answer_BN < FIRST_PIVOT + NUM_WORDS)).all())
-    meaning_of = dict(zip(source_BN.flatten().tolist(), answer_BN.flatten().tolist(), strict=True))
-    assert [meaning_of[word] for word in source_BN.flatten().tolist()] == answer_BN.flatten().tolist()
+    meanings: dict[int, set[int]] = {}
+    for word, meaning in zip(source_BN.flatten().tolist(), answer_BN.flatten().tolist(), strict=True):
+        meanings.setdefault(word, set()).add(meaning)
+    assert max(map(len, meanings.values())) <= 2
