@@ -83,16 +83,21 @@ class StepInputs:
     """float64."""
     temperatures_T: Tensor
     """float64."""
-    row_offsets_B1: Tensor
     slots_TL: Tensor
+    """Entries beyond what a row reads are of earlier steps."""
+    row_offsets_B1: Tensor
 
     @classmethod
     def allocate(cls, shape: StepShape, device: torch.device, *, pinned: bool = False) -> StepInputs:
         """Zeros: padding only, but for the trees."""
         num_rows = shape.num_rows
-        sizes = [*[num_rows] * 8, shape.num_sequences + 1, num_rows * shape.width]
+        sizes = [
+            *[num_rows] * 8,
+            num_rows * shape.width,
+            shape.num_sequences + 1,
+        ]
         memory = torch.zeros(sum(sizes), dtype=torch.int64, device=device, pin_memory=pinned)
-        ids, positions, write_slots, parents, keys, top_ks, top_ps, temperatures, offsets, slots = torch.split(
+        ids, positions, write_slots, parents, keys, top_ks, top_ps, temperatures, slots, offsets = torch.split(
             memory, sizes
         )
         return cls(
@@ -105,8 +110,8 @@ class StepInputs:
             top_ks_T=top_ks,
             top_ps_T=top_ps.view(torch.float64),
             temperatures_T=temperatures.view(torch.float64),
-            row_offsets_B1=offsets,
             slots_TL=slots.view(num_rows, -1),
+            row_offsets_B1=offsets,
         )
 
     def fill(self, items: SequenceOf[WorkItem], page_size: int, trees: PackedTrees, rules: SamplingRows) -> None:

@@ -21,6 +21,9 @@ from engine.verify.verifiers import Verifier
 
 logger = logging.getLogger(__name__)
 
+MAX_SHAPES = 128
+"""Each keeps buffers and a graph: a few MiB of memory on either side. Shapes beyond run eagerly."""
+
 
 class StaticSteps:
     """The shapes seen so far, each captured if `capture`. Not thread-safe."""
@@ -44,9 +47,9 @@ class StaticSteps:
         trees, rules = pack_trees(work, CPU), pack_sampling(work, CPU)
         longest = max(item.num_cached + item.num_rows for item in items)
         shape = StepShape.holding(trees, rules, longest, self._min_rows)
-        if not shape.is_small:
+        step = self._steps.get(shape) or self._try_new_step(shape)
+        if step is None:
             return None
-        step = self._steps.get(shape) or self._new_step(shape)
         step.told.fill(items, self._cache.page_size, trees, rules)
         step.send()
         if self._graphs is None:
@@ -55,7 +58,9 @@ class StaticSteps:
             self._graphs.run(shape, step)
         return read_choices(work, step.receive())
 
-    def _new_step(self, shape: StepShape) -> StaticStep:
+    def _try_new_step(self, shape: StepShape) -> StaticStep | None:
+        if not shape.is_small or len(self._steps) == MAX_SHAPES:
+            return None
         captured = self._graphs is not None
         step = StaticStep(shape, self._target, self._cache, self._verifier, captured=captured)
         self._steps[shape] = step
