@@ -61,6 +61,8 @@ class TargetConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     numerics: Literal["invariant", "fast"] = "invariant"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cuda_graphs: bool = True
+    """Capture decode steps on a CUDA device; the text is the same without."""
     verifier: Literal["coupled"] = "coupled"
     """Argmax of the target's perturbed scores; at temperature 0 plain argmax."""
     replicas: Count = 1

@@ -64,7 +64,8 @@ class TargetService:
         target = config.target
         torch.set_num_threads(target.num_threads)
         device = torch.device(_device_name(target.device))
-        model = load_target(target.model, _DTYPES[target.dtype], device)
+        is_invariant = Numerics(target.numerics) is Numerics.INVARIANT
+        model = load_target(target.model, _DTYPES[target.dtype], device, is_invariant=is_invariant)
         engine_config = _engine_config(config, model.max_context)
         local_drafters = {
             name: create_drafter(DrafterConfig(drafter.method, model.vocab_size, tuple(model.eos_ids)))
@@ -220,6 +221,7 @@ def _engine_config(config: Config, model_context: int) -> EngineConfig:
         num_pages=target.num_pages,
         page_size=target.page_size,
         numerics=Numerics(target.numerics),
+        cuda_graphs=target.cuda_graphs,
         scheduler=SchedulerConfig(
             max_rows=target.token_budget,
             prefill_chunk=target.prefill_chunk,

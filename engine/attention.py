@@ -5,10 +5,11 @@ calls of constant inner shape and merge in order. A tile that a row does not rea
 other rows of a step, nor their number, nor their lengths change a bit. Chains, prefill chunks and tree branches differ
 only in their index lists.
 
-On CPUs `TiledAttention` computes this; `attend` is the specification, and what runs where that cannot.
+On CPUs `TiledAttention` computes this, on CUDA devices the kernel `tree_attention`, which promises the same of a row's
+bits. What remains here is the specification, and what runs on a CPU where `TiledAttention` cannot.
 
-Shape letters: T packed rows, H KV heads, G query heads a KV head, D head size, L index list, P positions of a tile,
-E elements of all query heads.
+Shape letters: T packed rows, H KV heads, G query heads a KV head, Q all query heads, D head size, L index list,
+P positions of a tile, E elements of all query heads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from polydraft_kernels import ops
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -30,7 +32,7 @@ IMPLEMENTATION = "polydraft_paged"
 
 @dataclass(slots=True)
 class IndexLists:
-    """The slots each row reads, for the specification.
+    """The slots each row reads, for the kernel on CUDA devices and for the specification.
 
     `slots_TL[t, i]` is the slot of the key at position i of row t's sequence (ancestors in depth order for a tree
     node), valid for i < lengths_T[t]; L is a multiple of `TILE`.
@@ -137,7 +139,27 @@ def attend(query_TE: Tensor, step: StepContext, layer: int, attention: LayerAtte
     if isinstance(step.reads, TiledAttention):
         pool_SE = step.cache.slots[layer]
         return step.reads.attend(query_TE, pool_SE, attention.shape, attention.scale, attention.window)
+    if query_TE.device.type == "cuda":
+        return attend_by_kernel(query_TE, step.cache, step.reads, layer, attention)
     return _attend_by_specification(query_TE, step.cache, step.reads, layer, attention)
+
+
+def attend_by_kernel(
+    query_TE: Tensor, cache: KVCache, reads: IndexLists, layer: int, attention: LayerAttention
+) -> Tensor:
+    """`attend` as one op over views of query and pool; runs anywhere, but promises bits on CUDA devices only."""
+    query_QTD = query_TE.view(query_TE.shape[0], -1, attention.shape.key_size).transpose(0, 1)
+    output_TQD = ops.tree_attention(
+        query_QTD,
+        cache.keys(layer),
+        cache.values(layer),
+        reads.slots_TL,
+        reads.lengths_T,
+        attention.scale,
+        attention.window,
+        attention.softcap,
+    )
+    return output_TQD.flatten(1).to(query_TE.dtype)
 
 
 def _attend_by_specification(

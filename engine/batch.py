@@ -1,6 +1,6 @@
 """Pack the sequences of a step into rows: prefill chunks, single tokens, chains and trees alike.
 
-Shape letters: T packed rows.
+Shape letters: T packed rows, L index list.
 """
 
 from __future__ import annotations
@@ -80,27 +80,19 @@ def pack(
     """
     num_rows = sum(item.num_rows for item in items)
     padded = max(num_rows, min_rows)
-    ids = np.zeros(padded, dtype=np.int64)
-    positions = np.zeros(padded, dtype=np.int64)
-    write_slots = np.zeros(padded, dtype=np.int64)
-    sequences: list[RowsOfSequence] = []
+    ids, positions, write_slots = np.zeros((3, padded), dtype=np.int64)
+    sequences = write_rows(items, cache.page_size, ids, positions, write_slots)
     logit_rows: list[int] = []
-    row = 0
-    for item in items:
-        end = row + item.num_rows
-        rows = _rows_of(item, cache.page_size, row)
-        ids[row:end] = (*item.token_ids, *item.tree.token_ids)
-        positions[row:end] = rows.lengths - 1
-        write_slots[row:end] = rows.slots[item.num_cached :]
-        sequences.append(rows)
+    for item, rows in zip(items, sequences, strict=True):
         if item.wants_logits:
-            logit_rows += range(row + len(item.token_ids) - 1, end)
-        row = end
+            logit_rows += range(rows.first_row + len(item.token_ids) - 1, rows.first_row + rows.num_rows)
     num_logit_rows = len(logit_rows)
     logit_rows += [0] * (min_rows - num_logit_rows)
     reads: TiledAttention | IndexLists
     if lone_block is None:
-        reads = _index_lists(sequences, padded, device)
+        slots_TL = np.zeros((padded, -(-int(positions.max() + 1) // TILE) * TILE), dtype=np.int64)
+        write_index_lists(sequences, slots_TL)
+        reads = IndexLists(torch.from_numpy(slots_TL).to(device), torch.from_numpy(positions + 1).to(device))
     else:
         reads = TiledAttention(plan_attention(sequences, padded, lone_block))
     return PackedBatch(
@@ -111,6 +103,23 @@ def pack(
         num_rows=num_rows,
         num_logit_rows=num_logit_rows,
     )
+
+
+def write_rows(
+    items: SequenceOf[WorkItem], page_size: int, ids_T: Ints, positions_T: Ints, write_slots_T: Ints
+) -> list[RowsOfSequence]:
+    """What the rows read and where they write, item by item; later rows stay as they are."""
+    sequences: list[RowsOfSequence] = []
+    row = 0
+    for item in items:
+        end = row + item.num_rows
+        rows = _rows_of(item, page_size, row)
+        ids_T[row:end] = (*item.token_ids, *item.tree.token_ids)
+        positions_T[row:end] = rows.lengths - 1
+        write_slots_T[row:end] = rows.slots[item.num_cached :]
+        sequences.append(rows)
+        row = end
+    return sequences
 
 
 def _rows_of(item: WorkItem, page_size: int, first_row: int) -> RowsOfSequence:
@@ -129,16 +138,11 @@ def _rows_of(item: WorkItem, page_size: int, first_row: int) -> RowsOfSequence:
     return RowsOfSequence(first_row, lengths, slots, start + 1, own_slots)
 
 
-def _index_lists(sequences: SequenceOf[RowsOfSequence], num_rows: int, device: torch.device) -> IndexLists:
-    """The same as one list a row."""
-    longest = max((int(rows.lengths.max()) for rows in sequences), default=1)
-    slots = np.zeros((num_rows, -(-longest // TILE) * TILE), dtype=np.int64)
-    lengths = np.ones(num_rows, dtype=np.int64)
+def write_index_lists(sequences: SequenceOf[RowsOfSequence], slots_TL: Ints) -> None:
+    """The slots that each row reads, for `IndexLists`; what is not written is hidden by the rows' lengths."""
     for rows in sequences:
         own = slice(rows.first_row, rows.first_row + rows.num_rows)
-        lengths[own] = rows.lengths
-        # Later positions are there too, but `lengths` hides them.
-        slots[own, : rows.num_shared] = rows.slots[: rows.num_shared]
+        # Later positions are there too, but hidden.
+        slots_TL[own, : rows.num_shared] = rows.slots[: rows.num_shared]
         if rows.own_slots is not None:
-            slots[own, rows.num_shared : rows.num_shared + rows.own_slots.shape[1]] = rows.own_slots
-    return IndexLists(torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device))
+            slots_TL[own, rows.num_shared : rows.num_shared + rows.own_slots.shape[1]] = rows.own_slots

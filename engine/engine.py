@@ -10,7 +10,6 @@ from enum import Enum
 from itertools import count
 
 import torch
-from torch import Tensor
 
 from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
@@ -22,6 +21,7 @@ from engine.pages import PagePool
 from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
+from engine.step_graphs import StaticSteps
 from engine.tree import TokenTree
 from engine.verdicts import Choice, choose
 from engine.verify.verifiers import Verifier
@@ -50,6 +50,8 @@ class EngineConfig:
     num_pages: int = 1024
     page_size: int = 16
     numerics: Numerics = Numerics.INVARIANT
+    cuda_graphs: bool = True
+    """Whether decode steps on a CUDA device are captured; the tokens are the same."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
 
@@ -105,6 +107,7 @@ class Engine:
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
+        self.static_steps = self._static_steps() if target.device.type == "cuda" and config.cuda_graphs else None
         self.draft_lengths = DraftLengths()
         self._ended_s = clock()
         """When the last step ended."""
@@ -112,6 +115,8 @@ class Engine:
         """Whether this step began later than it could have, had its blocks been there."""
         self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
         self._arrivals = count()
+        self._moves: list[tuple[int, int]] = []
+        """Slots whose KV this step's accepted paths leave, and where it belongs."""
 
     def _checked_min_rows(self) -> int:
         """Prove agreement with transformers and, if promised, invariance; the rows that a step is padded to."""
@@ -121,6 +126,12 @@ class Engine:
         if invariant:
             check_step_invariance(self.target, min_rows)
         return min_rows
+
+    def _static_steps(self) -> StaticSteps | None:
+        """Decode steps as CUDA graphs; a verifier that needs the law of the drafts is not captured."""
+        if not self.verifier.judges_any_draft:
+            return None
+        return StaticSteps(self.target, self.cache, self.verifier, self.min_rows, capture=True)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -199,8 +210,7 @@ class Engine:
             return [], plan.wait_s
         started_s = self.clock()
         wait_s = self._measure_wait(plan.work, started_s)
-        logits_RV = self._forward(plan.work)
-        choices = choose(self.verifier, logits_RV, [work for work in plan.work if work.completes])
+        choices = self._choose(plan.work)
         outcomes = self._commit(plan.work, choices)
         self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s, wait_s)
         return outcomes, 0.0
@@ -224,8 +234,8 @@ class Engine:
             for work, tree in zip(wanted, self.local_drafters[method].propose(wanted), strict=True):
                 self.scheduler.sequences[work.session_id].draft = tree
 
-    def _forward(self, work: SequenceOf[Work]) -> Tensor:
-        """One packed pass over pending tokens and trees; logits of roots and nodes."""
+    def _choose(self, work: SequenceOf[Work]) -> list[Choice]:
+        """One packed pass over pending tokens and trees, and what the target commits where all tokens are read."""
         items = [
             WorkItem(
                 token_ids=item.sequence.token_ids[
@@ -238,7 +248,11 @@ class Engine:
             )
             for item in work
         ]
-        return self.target.forward(self.target.pack(items, self.cache, self.min_rows))
+        choices = None if self.static_steps is None else self.static_steps.try_choose(items, work)
+        if choices is None:
+            logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows))
+            choices = choose(self.verifier, logits_RV, [item for item in work if item.completes])
+        return choices
 
     def _commit(self, work: SequenceOf[Work], choices: list[Choice]) -> list[StepOutcome]:
         """Advance every sequence by what was read and chosen."""
@@ -250,6 +264,7 @@ class Engine:
             else:
                 item.sequence.num_cached += item.num_tokens
                 self.scheduler.prefixes.register(item.sequence)
+        self._keep_paths()
         self._tell_local_drafters(outcomes)
         for outcome in outcomes:
             if outcome.finish is not None:
@@ -264,7 +279,7 @@ class Engine:
         token_ids, finish = self._cut(sequence, choice.token_ids)
         num_accepted = min(len(choice.path), len(token_ids))
         path = choice.path[:num_accepted]
-        self._keep_path(sequence, base_length, path)
+        self._plan_moves(sequence, base_length, path)
         if item.had_block:
             self.draft_lengths.observe_round(sequence.drafting, len(item.tree), path)
         sequence.append(token_ids)
@@ -307,15 +322,21 @@ class Engine:
                 return kept, Finish.LENGTH
         return kept, None
 
-    def _keep_path(self, sequence: Sequence, base_length: int, path: tuple[int, ...]) -> None:
-        """Move the KV of accepted nodes to the positions after the root; a chain lies there already."""
-        if path == tuple(range(len(path))):
-            return
-        assert base_length >= sequence.num_known_pages * self.config.page_size, "a shared page was to move"
-        slots = torch.from_numpy(slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1))
-        nodes = torch.tensor(path) + base_length
-        places = torch.arange(len(path)) + base_length
-        self.cache.move(slots[nodes].to(self.target.device), slots[places].to(self.target.device))
+    def _plan_moves(self, sequence: Sequence, base_length: int, path: tuple[int, ...]) -> None:
+        """The KV of accepted nodes belongs at the positions after the root; a chain lies there already."""
+        if path != tuple(range(len(path))):
+            assert base_length >= sequence.num_known_pages * self.config.page_size, "a shared page was to move"
+            slots = slots_of(sequence.pages, self.config.page_size, base_length + max(path) + 1)[base_length:].tolist()
+            self._moves += [(slots[node], slots[place]) for place, node in enumerate(path)]
+
+    def _keep_paths(self) -> None:
+        """Move the KV of all sequences' accepted nodes at once."""
+        if self._moves:
+            # From pinned memory the copy to a CUDA device does not wait for the steps before it.
+            moves_N2 = torch.tensor(self._moves, pin_memory=self.target.device.type == "cuda")
+            from_slots_N, to_slots_N = moves_N2.to(self.target.device, non_blocking=True).T.contiguous()
+            self.cache.move(from_slots_N, to_slots_N)
+            self._moves.clear()
 
     def _tell_local_drafters(self, outcomes: list[StepOutcome]) -> None:
         verdicts = [DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes]

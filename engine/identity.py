@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import struct
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 
 from engine.dtypes import bf16_features
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raised when a change of the engine may change the bits of a text."""
 
 _SAMPLES = (
@@ -69,7 +70,7 @@ def numerics_id(
 ) -> str:
     """Identity of a text is promised within one of these."""
     if device.type == "cuda":
-        architecture = torch.cuda.get_device_name(device)
+        architecture = f"{torch.cuda.get_device_name(device)}/triton {metadata.version('triton')}"
     else:
         features = (torch.backends.cpu.get_cpu_capability(), *bf16_features())
         architecture = "/".join((platform.machine(), *features))

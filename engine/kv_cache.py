@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from polydraft_kernels import ops
+from polydraft_kernels.kv_pools import KVPools
 from torch import Tensor
 
 
@@ -42,6 +44,9 @@ class KVCache:
         self._pool_NSE = torch.zeros(len(layers), num_pages * page_size, widest, dtype=dtype, device=device)
         self.slots = tuple(self._pool_NSE[i, :, : layer.num_elements] for i, layer in enumerate(layers))
         """Of each layer, [S, E]: keys [H, D], then values [H, D]."""
+        halves = [half for layer in range(len(layers)) for half in (self.keys(layer), self.values(layer))]
+        self._views = KVPools.of(halves) if device.type == "cuda" else None
+        """For the kernel; None: torch moves slots."""
 
     def keys(self, layer: int) -> Tensor:
         """[H, S, D], a view."""
@@ -58,8 +63,11 @@ class KVCache:
         self.slots[layer].index_copy_(0, slots_T, rows_TE)
 
     def move(self, from_slots_T: Tensor, to_slots_T: Tensor) -> None:
-        """Copy slots in all layers; sources are read before any is overwritten."""
-        self._pool_NSE.index_copy_(1, to_slots_T, self._pool_NSE.index_select(1, from_slots_T))
+        """Copy slots in all layers; no target may be the source of a later move, nor the target of another."""
+        if self._views is not None:
+            ops.compact_kv(self._views, from_slots_T, to_slots_T)
+        else:
+            self._pool_NSE.index_copy_(1, to_slots_T, self._pool_NSE.index_select(1, from_slots_T))
 
     def read(self, layer: int, slots_T: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of some slots, [H, T, D] each (copies)."""

@@ -22,7 +22,7 @@ from engine.fused_projections import fuse_projections
 from engine.identity import eos_ids
 from engine.kv_cache import KVCache, LayerShape
 from engine.lean_decoder import LeanDecoder, why_not_lean
-from engine.linears import can_pack, pack_linears
+from engine.linears import can_pack, fix_tiles, pack_linears
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,10 @@ class TargetModel:
             self.model.set_attn_implementation(IMPLEMENTATION)
 
 
-def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device) -> TargetModel:
-    """Load the weights (safetensors only, no remote code).
+def load_target(
+    directory: Path, dtype: torch.dtype | None, device: torch.device, *, is_invariant: bool = True
+) -> TargetModel:
+    """Load the weights (safetensors only, no remote code). `is_invariant` prepares for numerics `invariant`.
 
     Raises `ModelRefused` naming the cause if the directory is no model, or one that the engine does not serve.
     """
@@ -130,11 +132,20 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
         use_safetensors=True,
     )
     model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
+    return prepare_target(model, eos_ids(directory), is_invariant=is_invariant)
+
+
+def prepare_target(model: PreTrainedModel, eos: frozenset[int], *, is_invariant: bool = True) -> TargetModel:
+    """Make a target of a model that is on its device in its dtype; the model's layers are replaced in place."""
     model.eval()
+    model.set_attn_implementation(IMPLEMENTATION)
+    config, dtype, device = model.config, model.dtype, model.device
     vocab_size = model.get_output_embeddings().weight.shape[0]
     fuse_projections(model)
     if can_pack(dtype, device):
         pack_linears(model)
+    if is_invariant and device.type == "cuda":
+        fix_tiles(model)
     attention = _learn_attention(model, config, device)
     reason = why_not_lean(model)
     if reason is not None:
@@ -145,7 +156,7 @@ def load_target(directory: Path, dtype: torch.dtype | None, device: torch.device
         dtype=dtype,
         vocab_size=vocab_size,
         max_context=config.max_position_embeddings,
-        eos_ids=eos_ids(directory),
+        eos_ids=eos,
         attention=attention,
         lone_block=lone_block_of(attention, dtype, device),
         lean=None if reason is not None else LeanDecoder(model, attention),

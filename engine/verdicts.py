@@ -1,6 +1,7 @@
 """From logits to what each sequence commits: lay the trees out for the verifier and read its walk.
 
-Shape letters: R logit rows, V vocabulary, B sequences.
+Shape letters: R logit rows, V vocabulary, B sequences, F fields of a verdict: the number of accepted nodes, the free
+token, then the accepted rows, padded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
-from polydraft_kernels.packing import PackedTrees, SamplingRows
+from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
 from engine.sampling import SamplingParams
@@ -32,19 +33,27 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
     device = logits_RV.device
     rounds_B = torch.tensor([item.sequence.round for item in work], device=device)
     walk = verifier.verify(
-        VerifyWork(logits_RV, _pack_trees(work, device), _pack_sampling(work, device), rounds_B=rounds_B)
+        VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), rounds_B=rounds_B)
     )
-    num_accepted = walk.num_accepted_B.tolist()
-    free_tokens = walk.free_token_B.tolist()
-    paths = walk.path_BD.tolist()
+    return read_choices(work, pack_walk(walk).tolist())
+
+
+def pack_walk(walk: Walk) -> Tensor:
+    """A walk as one tensor, int64 [B, F], so that one copy brings it to the host."""
+    return torch.cat((walk.num_accepted_B[:, None], walk.free_token_B[:, None], walk.path_BD), dim=1)
+
+
+def read_choices(work: SequenceOf[Work], verdicts_BF: SequenceOf[SequenceOf[int]]) -> list[Choice]:
+    """The choice for each sequence of `work`, from `pack_walk` on the host; verdicts beyond are padding."""
     choices = []
-    for item, accepted, free, rows in zip(work, num_accepted, free_tokens, paths, strict=True):
-        path = tuple(row - 1 for row in rows[:accepted])  # row 0 of a sequence is its root
-        choices.append(Choice(path, (*(item.tree.token_ids[node] for node in path), free)))
+    for item, (num_accepted, free_token, *rows) in zip(work, verdicts_BF, strict=False):
+        path = tuple(row - 1 for row in rows[:num_accepted])  # row 0 of a sequence is its root
+        choices.append(Choice(path, (*(item.tree.token_ids[node] for node in path), free_token)))
     return choices
 
 
-def _pack_trees(work: SequenceOf[Work], device: torch.device) -> PackedTrees:
+def pack_trees(work: SequenceOf[Work], device: torch.device) -> PackedTrees:
+    """The trees of all sequences, each behind its last committed token."""
     return PackedTrees.pack(
         root_tokens=[item.sequence.token_ids[-1] for item in work],
         draft_tokens=[item.tree.token_ids for item in work],
@@ -53,7 +62,7 @@ def _pack_trees(work: SequenceOf[Work], device: torch.device) -> PackedTrees:
     )
 
 
-def _pack_sampling(work: SequenceOf[Work], device: torch.device) -> SamplingRows:
+def pack_sampling(work: SequenceOf[Work], device: torch.device) -> SamplingRows:
     """The rule of each row, and the position of the token that the row chooses."""
     rules: list[SamplingParams] = []
     positions: list[int] = []

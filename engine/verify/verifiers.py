@@ -50,6 +50,11 @@ class Verifier:
     lawful_for: frozenset[DraftLaw]
     needs_greedy: bool = False
 
+    @property
+    def judges_any_draft(self) -> bool:
+        """Whether it needs no law of the drafts, only their tokens."""
+        return self.lawful_for == frozenset(DraftLaw)
+
     def check_lawful(self, law: DraftLaw, *, is_greedy: bool) -> None:
         """ValueError if the text would not follow the target's law."""
         if law not in self.lawful_for:

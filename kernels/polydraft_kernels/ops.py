@@ -109,6 +109,15 @@ def tree_attention(
     return output_TQD
 
 
+def fixed_linear(rows_RI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None, backend: Backend = "auto") -> Tensor:
+    """`rows_RI @ weight_OI.T + bias_O` [R, O], summed in float32 and rounded once; one dtype, rows contiguous.
+
+    On a CUDA device the bits of a row do not depend on the other rows or their number.
+    """
+    output_RO: Tensor = _implementation(rows_RI, backend).fixed_linear(rows_RI, weight_OI, bias_O)
+    return output_RO
+
+
 def compact_kv(kv: KVPools, from_slots_N: Tensor, to_slots_N: Tensor, backend: Backend = "auto") -> None:
     """Copy slots within every KV pool, in place; no target may be the source of a later move."""
     _implementation(from_slots_N, backend).compact_kv(kv, from_slots_N, to_slots_N)

@@ -6,6 +6,7 @@ from polydraft_kernels.reference.block_verification import verify_block
 from polydraft_kernels.reference.chain_rejection import verify_chain_rejection
 from polydraft_kernels.reference.choose_coupled import choose_coupled
 from polydraft_kernels.reference.choose_greedy import choose_greedy
+from polydraft_kernels.reference.fixed_linear import fixed_linear
 from polydraft_kernels.reference.kv_compaction import compact_kv
 from polydraft_kernels.reference.tree_attention import tree_attention
 from polydraft_kernels.reference.verify import verify_coupled, verify_greedy
@@ -15,6 +16,7 @@ __all__ = [
     "choose_coupled",
     "choose_greedy",
     "compact_kv",
+    "fixed_linear",
     "tree_attention",
     "verify_block",
     "verify_chain_rejection",

@@ -1,7 +1,8 @@
 """The target's choice at temperature 0: argmax of the logits. T rows, V vocabulary.
 
-Grid: one program a row, which reads its logits once in blocks and keeps the best value and its id. Logits are compared
-in float32, lowest id on ties, NaN as -inf.
+Grid: one program a row, which reads its logits once in blocks. Each place of a block keeps its own best value and id,
+so that a row is reduced once and not at every block, and the blocks that come next are on their way meanwhile. Logits
+are compared in float32, lowest id on ties, NaN as -inf.
 """
 # A kernel's arguments have types only when it is compiled for them.
 # ruff: noqa: ANN001, ANN201
@@ -16,6 +17,8 @@ from torch import Tensor
 
 BLOCK = 4096
 NUM_WARPS = 8
+NUM_STAGES: tl.constexpr = tl.constexpr(4)
+"""Blocks of a row that are in flight."""
 NO_ID: tl.constexpr = tl.constexpr(2147483647)
 
 
@@ -30,16 +33,15 @@ def block_argmax(values, ids):
 def greedy_kernel(logits, choices, vocab_size, row_stride, BLOCK: tl.constexpr):
     """Grid [T]."""
     row = tl.program_id(0).to(tl.int64)
-    best = float("-inf")
-    choice = 0
-    for first in range(0, vocab_size, BLOCK):
+    best = tl.full((BLOCK,), float("-inf"), tl.float32)
+    choice = tl.zeros((BLOCK,), tl.int32)
+    for first in tl.range(0, vocab_size, BLOCK, num_stages=NUM_STAGES):
         ids = first + tl.arange(0, BLOCK)
         values = tl.load(logits + row * row_stride + ids, mask=ids < vocab_size, other=float("-inf")).to(tl.float32)
-        values = tl.where(values == values, values, float("-inf"))
-        block_best, block_choice = block_argmax(values, ids)
-        choice = tl.where(block_best > best, block_choice, choice)
-        best = tl.maximum(best, block_best)
-    tl.store(choices + row, choice)
+        is_better = values > best  # never of NaN
+        choice = tl.where(is_better, ids, choice)
+        best = tl.where(is_better, values, best)
+    tl.store(choices + row, block_argmax(best, choice)[1])
 
 
 def choose_greedy(logits_TV: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def test_a_layer_whose_packed_form_differs_stays(
     assert pack_linears(model) == 2
 
     assert type(model.layers[0]) is nn.Linear
-    assert "Sequential.0 is not packed" in caplog.text
+    assert "Sequential.0 stays a plain layer" in caplog.text
 
 
 def test_fp32_is_not_packed() -> None:

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping
 
+import torch
 import triton
 import triton.language as tl
 from polydraft_kernels.triton import (
@@ -17,6 +18,7 @@ from polydraft_kernels.triton import (
     chains,
     choose_coupled,
     choose_greedy,
+    fixed_linear,
     kv_compaction,
     row_laws,
     tree_attention,
@@ -28,7 +30,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 LOGITS = {"fp32": "*fp32", "bf16": "*bf16"}
-
+DTYPES = {"*fp32": torch.float32, "*bf16": torch.bfloat16}
 
 ROWS = {
     "temperatures": "*fp64",
@@ -62,6 +64,7 @@ def main() -> None:
     )
     for name, pointer in LOGITS.items():
         sizes |= {f"{kernel}_{name}": size for kernel, size in attention_kernels(pointer).items()}
+        sizes |= {f"linear_{tile}_{name}": linear_kernel(pointer, tile) for tile in fixed_linear.TILE_OUTPUTS}
     sizes["compact"] = compiled_bytes(
         kv_compaction.compact_kernel,
         {"table": "*i64", "from_slots": "*i64", "to_slots": "*i64", "num_moves": "i32"},
@@ -150,6 +153,18 @@ def attention_kernels(pointer: str) -> dict[str, int]:
             tree_attention.MERGE_WARPS,
         ),
     }
+
+
+def linear_kernel(pointer: str, tile_outputs: int) -> int:
+    """One width of output tiles, with a bias."""
+    numbers = ("num_rows", "num_inputs", "num_outputs", "rows_stride", "weight_stride")
+    return compiled_bytes(
+        fixed_linear.fixed_linear_kernel,
+        dict.fromkeys(("rows", "weight", "bias", "output"), pointer) | dict.fromkeys(numbers, "i32"),
+        {"HAS_BIAS": True, "KEEP_HALVES": pointer != "*fp32", "TILE_ROWS": fixed_linear.TILE_ROWS}
+        | {"TILE_OUTPUTS": tile_outputs, "TILE_INPUTS": fixed_linear.TILE_INPUTS[DTYPES[pointer]]},
+        fixed_linear.NUM_WARPS,
+    )
 
 
 def compiled_bytes(

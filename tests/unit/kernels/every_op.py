@@ -8,6 +8,7 @@ import torch
 from polydraft_kernels import ops
 
 from tests.unit.kernels.attention_cases import SHAPES, make_attention_case, make_pools
+from tests.unit.kernels.linear_cases import make_linear_case
 from tests.unit.kernels.verify_cases import make_case, make_chain_case
 
 OPS = (
@@ -20,6 +21,7 @@ OPS = (
     "walk_trees",
     "tree_attention",
     "compact_kv",
+    "fixed_linear",
 )
 
 
@@ -31,6 +33,7 @@ def call_of(name: str, device: str) -> Callable[[], object]:
     choices_T = torch.zeros(tree.trees.num_rows, dtype=torch.int64, device=device)
     attention = make_attention_case(SHAPES["plain"], (3, 70), 128, device)
     kv, slots = make_pools(device), torch.tensor([5, 6], device=device)
+    linear = make_linear_case(5, 70, 40, torch.float32, device=device)
     calls: dict[str, Callable[[], object]] = {
         "verify_greedy": lambda: ops.verify_greedy(tree.logits_TV, tree.trees, "triton"),
         "verify_coupled": lambda: ops.verify_coupled(tree.logits_TV, tree.trees, tree.rows, "triton"),
@@ -41,5 +44,6 @@ def call_of(name: str, device: str) -> Callable[[], object]:
         "walk_trees": lambda: ops.walk_trees(tree.trees, choices_T, "triton"),
         "tree_attention": lambda: ops.tree_attention(*attention.arguments(), "triton"),
         "compact_kv": lambda: ops.compact_kv(kv, slots, slots - 1, "triton"),
+        "fixed_linear": lambda: ops.fixed_linear(*linear, backend="triton"),
     }
     return calls[name]

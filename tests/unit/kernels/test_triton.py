@@ -27,7 +27,9 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("name", ["interpreter_checks.py", "interpreter_attention_checks.py"])
+@pytest.mark.parametrize(
+    "name", ["interpreter_checks.py", "interpreter_attention_checks.py", "interpreter_linear_checks.py"]
+)
 def test_kernels_equal_the_reference_in_the_interpreter(name: str) -> None:
     checks = FOLDER / name
 
@@ -44,5 +46,6 @@ def test_kernels_compile_for_sm90(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     sizes = json.loads(finished.stdout)
     some_of_each = {"greedy_bf16", "screen_bf16", "recheck_fp32", "resample", "surplus", "attention_bf16", "compact"}
+    some_of_each |= {"linear_64_bf16", "linear_16_fp32"}
     assert sizes.keys() >= some_of_each
     assert all(size > 0 for size in sizes.values())
