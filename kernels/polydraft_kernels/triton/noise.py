@@ -43,7 +43,22 @@ def shared_row_state(key, position):
 @triton.jit
 def noise_bits(row_state, ids):
     """The 64 random bits of token ids (int32 or int64), uint64."""
-    return mix(row_state + mix((ids + 1).to(tl.uint64) * INCREMENT))
+    return mix(row_state + hashed_ids(ids))
+
+
+@triton.jit
+def hashed_ids(ids):
+    """The part of the noise that depends on the token id alone, uint64."""
+    return mix((ids + 1).to(tl.uint64) * INCREMENT)
+
+
+@triton.jit
+def upper_bits(row_state, hashed):
+    """The upper 32 of the noise's bits, uint32; the lowest may be wrong, as the last shift of `mix` is left out."""
+    value = row_state + hashed
+    value = (value ^ (value >> 30)) * MULTIPLIER_1
+    value = (value ^ (value >> 27)) * MULTIPLIER_2
+    return (value >> 32).to(tl.uint32)
 
 
 @triton.jit

@@ -49,9 +49,14 @@ def main() -> None:
         sizes[f"greedy_{name}"] = compiled_bytes(
             greedy_kernel, logits | {"choices": "*i64"} | lengths, {"BLOCK": choose_greedy.BLOCK}
         )
-        bounds = {"highs": "*fp32", "lows": "*fp32"}
+        bounds = {"highs": "*fp32", "leaders": "*i32"}
         blocks = {"BLOCK": choose_coupled.BLOCK}
-        sizes[f"screen_{name}"] = compiled_bytes(screen_kernel, logits | ROWS | bounds | lengths, blocks)
+        sizes[f"screen_{name}"] = compiled_bytes(
+            screen_kernel,
+            logits | ROWS | bounds | {"num_rows": "i32"} | lengths,
+            blocks | {"ROWS": choose_coupled.ROWS, "HAS_ENDS": True},
+            choose_coupled.SCREEN_WARPS,
+        )
         sizes[f"recheck_{name}"] = compiled_bytes(
             recheck_kernel,
             logits | ROWS | bounds | {"choices": "*i64"} | lengths | {"num_blocks": "i32"},

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from polydraft_kernels import noise, ops
+from polydraft_kernels.noise_rows import gumbel_rows
 from polydraft_kernels.noise_vectors import NOISE_VECTORS
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from polydraft_kernels.reference.choose_coupled import choose_in_float64
@@ -143,15 +144,32 @@ def test_the_screen_loses_nothing_at_any_size_of_score(
 def test_few_blocks_are_rechecked() -> None:
     logits_TV = torch.randn(12, 512, generator=torch.Generator().manual_seed(0)) * 3
     rows = sampled_rows([0.8] * 12, 5)
-    highs_TB, lows_TB = torch.empty(2, 12, 8)
+    highs_TB, leaders_TB = torch.empty(12, 8), torch.empty(12, 8, dtype=torch.int32)
+    scores_TV = logits_TV.double() / 0.8 + gumbel_rows(rows.keys_T, rows.positions_T, 512)
+    bests_TB = scores_TV.view(12, 8, BLOCK).amax(dim=2)
 
     ends = choose_coupled.whole_support(12, 512, logits_TV.device)
-    choose_coupled.screen_kernel[(12, 8)](
-        logits_TV, rows.temperature_T, rows.keys_T, rows.positions_T, *ends, highs_TB, lows_TB, 512, 512, BLOCK=BLOCK
+    row_inputs = (logits_TV, rows.temperature_T, rows.keys_T, rows.positions_T, *ends)
+    choose_coupled.screen_kernel[(3, 8)](
+        *row_inputs, highs_TB, leaders_TB, 12, 512, 512, HAS_ENDS=False, ROWS=4, BLOCK=BLOCK
     )
 
-    num_rechecked = (highs_TB >= lows_TB.amax(dim=1, keepdim=True)).sum()
-    assert 12 <= int(num_rechecked) < 24
+    assert bool((highs_TB >= bests_TB).all())
+    assert bool((leaders_TB // BLOCK == torch.arange(8)).all())
+    # About the blocks that are rechecked: those whose bound reaches the best score of the row.
+    assert 12 <= int((highs_TB >= bests_TB.amax(dim=1, keepdim=True)).sum()) < 24
+
+
+@pytest.mark.parametrize(
+    "num_rows", [choose_coupled.MANY_ROWS - 1, choose_coupled.MANY_ROWS, choose_coupled.MANY_ROWS + 3]
+)
+def test_the_screen_takes_any_number_of_rows(num_rows: int) -> None:
+    logits_TV = torch.randn(num_rows, 2 * BLOCK + 3, generator=torch.Generator().manual_seed(2)) * 3
+    rows = sampled_rows([(0.7, 0.0, 1.5)[row % 3] for row in range(num_rows)], 9)
+
+    choices_T = ops.choose_coupled(logits_TV, rows, backend="triton")
+
+    assert choices_T.tolist() == ops.choose_coupled(logits_TV, rows, backend="reference").tolist()
 
 
 def test_of_duplicated_siblings_the_first_is_followed() -> None:
