@@ -104,8 +104,8 @@ class Verdict:
     """What the next block should have; 0: the target does not wait for one."""
     finish_reason: FinishReason | None = None
     late_draft: bool = False
-    is_awaited: bool = False
-    """Whether the target stood still for the block of this round."""
+    draft_ahead: bool = False
+    """Whether the drafter should use the time of the next round to prepare what follows."""
     error: PolydraftError | None = None
     cached_prompt_tokens: int = 0
     """Of a prefill: prompt tokens whose KV was found, not computed."""
@@ -134,8 +134,8 @@ class Observe:
     num_accepted: int
     max_nodes: int
     """Of the block; 0 asks for none."""
-    is_awaited: bool = False
-    """Whether the target stood still for the last block."""
+    draft_ahead: bool = False
+    """Whether to use the time until the verdict to prepare what follows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class DraftSide(Side):
                 token_ids=token_ids,
                 num_accepted=verdict.num_accepted,
                 max_nodes=verdict.draft_nodes,
-                is_awaited=verdict.is_awaited,
+                draft_ahead=verdict.draft_ahead,
             )
         )
 

@@ -206,7 +206,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         draft_nodes=verdict.draft_nodes,
         finish_reason=finish_reason_to_pb(verdict.finish_reason),
         late_draft=verdict.late_draft,
-        is_awaited=verdict.is_awaited,
+        draft_ahead=verdict.draft_ahead,
         error=code_to_pb(verdict.error),
         error_message=verdict.error.message if verdict.error is not None else "",
         cached_prompt_tokens=verdict.cached_prompt_tokens,
@@ -225,7 +225,7 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         draft_nodes=verdict.draft_nodes,
         finish_reason=_finish_reason_from_pb(verdict.finish_reason),
         late_draft=verdict.late_draft,
-        is_awaited=verdict.is_awaited,
+        draft_ahead=verdict.draft_ahead,
         error=error_from_pb(verdict.error, verdict.error_message),
         cached_prompt_tokens=verdict.cached_prompt_tokens,
     )
@@ -237,7 +237,7 @@ def _observe_to_pb(observe: Observe) -> pb.Observe:
         token_ids=observe.token_ids,
         num_accepted=observe.num_accepted,
         max_nodes=observe.max_nodes,
-        is_awaited=observe.is_awaited,
+        draft_ahead=observe.draft_ahead,
     )
 
 
@@ -247,7 +247,7 @@ def _observe_from_pb(observe: pb.Observe) -> Observe:
         token_ids=tuple(observe.token_ids),
         num_accepted=observe.num_accepted,
         max_nodes=observe.max_nodes,
-        is_awaited=observe.is_awaited,
+        draft_ahead=observe.draft_ahead,
     )
 
 

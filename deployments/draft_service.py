@@ -107,7 +107,7 @@ class DraftService:
         if not isinstance(body, Observe):
             logger.warning("a router sent a message for targets")
             return
-        verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.is_awaited)
+        verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
         self._schedule_turn()
 

@@ -261,6 +261,6 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         draft_nodes=outcome.draft_nodes,
         finish_reason=_FINISH[outcome.finish] if outcome.finish is not None else None,
         late_draft=outcome.late_draft,
-        is_awaited=outcome.is_awaited,
+        draft_ahead=outcome.draft_ahead,
         cached_prompt_tokens=outcome.num_found,
     )

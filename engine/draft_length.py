@@ -8,9 +8,9 @@ A block's nodes come likeliest first, so a block cut to k nodes is the drafter's
 a_j is how often its j-th node was accepted and o_j how often there was one; r_i says how much better a session fares
 than the others. All are moving averages, A, B and C a least-squares fit over the last steps, wait the time that the
 engine stood still before drafted steps. What the model does not know (sessions out of step, drafters and target that
-share a processor) is in two factors, the measured tokens a second over the foretold, with drafts and without; now and
-then the other way is tried to keep its factor true. Nothing of this touches the text: verification is coupled to the
-target alone.
+share a processor) is in one factor for each `Mode`, the measured tokens a second over the foretold; now and then
+another mode is tried to keep its factor true. Nothing of this touches the text: verification is coupled to the target
+alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ _PROBE_AFTER_STEPS = 500
 """After so many steps without drafts some are drafted, to learn whether that is still right."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
+_TRY_OTHER_WINDOWS = 8
+"""Of so many windows with drafts, one is spent in the other of the two modes."""
 _TRUST_SESSION, _TRUST_WINDOW = 1 / 64, 0.25
 """Weight of a window's measurement, for each session in it and at most: few rounds say little."""
 _FORGET_STEP = 0.995
@@ -42,6 +45,15 @@ _FORGET_WAIT = 0.95
 _TRUSTED_STEPS = 16
 _OUTLIER = 4.0
 """A step longer than this many predictions says nothing about the next (the machine was busy with something else)."""
+
+
+class Mode(Enum):
+    """What sessions that may draft do at present."""
+
+    PLAIN = "plain"
+    DRAFT = "draft"
+    AHEAD = "draft ahead"
+    """Drafters also use the time of a step to prepare the next block, which may slow the step."""
 
 
 class StepCost:
@@ -145,13 +157,14 @@ class DraftLengths:
         """How often each length was set, for metrics."""
         self._rates: dict[str, NodeRates] = {}
         self._wait_s = 0.0
-        self._truth = {True: 1.0, False: 1.0}
-        """Measured over foretold rate, with drafts and without."""
+        self._truth = dict.fromkeys(Mode, 1.0)
+        """Measured over foretold rate."""
         self._foretold = 0.0
         """Rate foretold for the present window; 0: no window runs."""
         self._window_tokens = 0
         self._window_s = 0.0
-        self._drafts = True
+        self._num_windows = 0
+        self.mode = Mode.DRAFT
         self._probes = False
         """Whether it drafts only to measure."""
         self._countdown = 0
@@ -169,7 +182,7 @@ class DraftLengths:
         self._window_s += seconds
         self._countdown -= 1
         self._num_steps += 1
-        self._steps_without = 0 if self._drafts else self._steps_without + 1
+        self._steps_without = 0 if self.drafts else self._steps_without + 1
 
     def observe_wait(self, seconds: float) -> None:
         """The engine stood still for so long before a drafted step."""
@@ -184,12 +197,12 @@ class DraftLengths:
 
     def first_length(self, max_nodes: int) -> int:
         """For a session that has not been measured."""
-        return max_nodes if self._drafts else 0
+        return max_nodes if self.drafts else 0
 
     @property
     def drafts(self) -> bool:
         """Whether blocks are asked for at present."""
-        return self._drafts
+        return self.mode is not Mode.PLAIN
 
     def choose(self, sessions: Iterable[Drafting], num_plain: int, num_context: int) -> None:
         """Set the lengths; `num_plain` more sequences decode without drafts."""
@@ -199,7 +212,7 @@ class DraftLengths:
         if self._countdown <= 0 or len(drafting) != self._last_sessions:
             self._evaluate(drafting, num_plain, num_context)
             self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
-        if self._drafts and self._num_steps % _EXPLORE_EVERY == 0:
+        if self.drafts and self._num_steps % _EXPLORE_EVERY == 0:
             self._countdown = 0
             for session in drafting:
                 most = min(session.num_nodes + 2, session.max_nodes)
@@ -222,28 +235,37 @@ class DraftLengths:
             rows_K += np.cumsum(presence_J)
         wait_s = self._wait_s if any(session.waits for session in drafting) else 0.0
         rates_K = (num_rows + tokens_K) / np.maximum(fixed_s + per_row * (num_rows + rows_K) + wait_s, 1e-9)
-        foretold = {True: float(rates_K.max()), False: num_rows / max(fixed_s + per_row * num_rows, 1e-9)}
+        drafted_rate, plain_rate = float(rates_K.max()), num_rows / max(fixed_s + per_row * num_rows, 1e-9)
 
-        gain = foretold[True] * self._truth[True] / (foretold[False] * self._truth[False])
-        wins = gain > (1 / _HYSTERESIS if self._drafts and not self._probes else _HYSTERESIS)
+        best = max(Mode.DRAFT, Mode.AHEAD, key=lambda mode: self._truth[mode])
+        gain = drafted_rate * self._truth[best] / (plain_rate * self._truth[Mode.PLAIN])
+        wins = gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
         self._probes = not wins and self._steps_without >= _PROBE_AFTER_STEPS
-        self._drafts = wins or self._probes
+        self.mode = self._drafting_mode(best) if wins or self._probes else Mode.PLAIN
         for session in drafting:
             session.num_nodes = 0
-            if self._drafts:
+            if self.drafts:
                 # A further node pays as long as its tokens are worth its time at the best rate there is.
                 acceptance_J = session.rate.ratio * rates[session.drafter].acceptance()[: session.max_nodes]
-                pays_J = acceptance_J >= foretold[True] * per_row
+                pays_J = acceptance_J >= drafted_rate * per_row
                 session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
-        self._foretold = foretold[self._drafts] if self._num_steps > _TRUSTED_STEPS else 0.0
+        foretold = drafted_rate if self.drafts else plain_rate
+        self._foretold = foretold if self._num_steps > _TRUSTED_STEPS else 0.0
         self._window_tokens, self._window_s = 0, 0.0
+
+    def _drafting_mode(self, best: Mode) -> Mode:
+        """The better of the two, and now and then the other."""
+        self._num_windows += 1
+        if self._num_windows % _TRY_OTHER_WINDOWS == 0:
+            return Mode.AHEAD if best is Mode.DRAFT else Mode.DRAFT
+        return best
 
     def _close_window(self) -> None:
         """Compare what a window gave with what was foretold for it."""
         if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
             measured = self._window_tokens / self._window_s / self._foretold
             weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
-            self._truth[self._drafts] += weight * (min(max(measured, 0.1), 2.0) - self._truth[self._drafts])
+            self._truth[self.mode] += weight * (min(max(measured, 0.1), 2.0) - self._truth[self.mode])
 
     def _rates_of(self, drafter: str) -> NodeRates:
         return self._rates.setdefault(drafter, NodeRates())

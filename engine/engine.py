@@ -13,7 +13,7 @@ import torch
 
 from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
-from engine.draft_length import DraftLengths
+from engine.draft_length import DraftLengths, Mode
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
@@ -72,8 +72,8 @@ class StepOutcome:
     """What the next block should have; 0: it is not waited for."""
     finish: Finish | None
     late_draft: bool
-    is_awaited: bool
-    """Whether the engine stood still for this sequence's block."""
+    draft_ahead: bool
+    """Whether the drafter should prepare the block after the next: the engine stands still for blocks, and it pays."""
     num_found: int
     """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
 
@@ -306,7 +306,7 @@ class Engine:
             draft_nodes=sequence.asked_nodes,
             finish=finish,
             late_draft=item.late_draft,
-            is_awaited=self._stood_still and item.had_block and sequence.drafting.waits,
+            draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD and sequence.drafting.waits,
             num_found=min(num_found, sequence.request.prompt_length),
         )
 

@@ -53,8 +53,8 @@ class DraftVerdict:
     session_id: int
     token_ids: tuple[int, ...]
     num_accepted: int
-    is_awaited: bool = False
-    """Whether the target stood still for the last block."""
+    draft_ahead: bool = False
+    """Whether `prepare` should use the time until the next verdict."""
 
 
 class Drafter(Protocol):

@@ -46,7 +46,7 @@ class _Session:
     """Leading rows whose keys and values are in the slot."""
     tree: GrowingTree = field(default_factory=GrowingTree)
     """Its nodes that were run lie in the slot behind the rows."""
-    is_awaited: bool = False
+    draft_ahead: bool = False
     hits: float = 0.5
     """How often of late the tree had run the node that a verdict ended at."""
 
@@ -118,24 +118,24 @@ class LMDrafter:
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
             session = self._sessions[verdict.session_id]
-            session.is_awaited = verdict.is_awaited
+            session.draft_ahead = verdict.draft_ahead
             self._advance(session, self._rows(verdict.token_ids))
 
     @torch.inference_mode()
     def prepare(self) -> bool:
         """Grow a tree that waits for a verdict, so that what is behind the verdict is known by then; draw noise ahead.
 
-        Only for sessions whose blocks the target stands still for, and whose verdicts are foreseen often enough.
+        Only for sessions whose target wants it, and whose verdicts are foreseen often enough.
         """
         growing = [
             (session, nodes)
             for session in self._sessions.values()
-            if session.is_awaited and session.hits > _LEAST_HITS and (nodes := self._nodes_ahead(session))
+            if session.draft_ahead and session.hits > _LEAST_HITS and (nodes := self._nodes_ahead(session))
         ]
         if growing:
             self._run(growing)
             return True
-        return any(s.noise.draw_ahead(len(s.rows), NOISE_AHEAD) for s in self._sessions.values() if s.is_awaited)
+        return any(s.noise.draw_ahead(len(s.rows), NOISE_AHEAD) for s in self._sessions.values() if s.draft_ahead)
 
     def _nodes_ahead(self, session: _Session) -> list[int]:
         tree = session.tree

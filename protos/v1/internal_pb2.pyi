@@ -118,7 +118,7 @@ class TokenTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "is_awaited", "cached_prompt_tokens")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -131,7 +131,7 @@ class Verdict(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DRAFT_NODES_FIELD_NUMBER: _ClassVar[int]
-    IS_AWAITED_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_AHEAD_FIELD_NUMBER: _ClassVar[int]
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -145,23 +145,23 @@ class Verdict(_message.Message):
     error: _types_pb2.ErrorCode
     error_message: str
     draft_nodes: int
-    is_awaited: bool
+    draft_ahead: bool
     cached_prompt_tokens: int
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., is_awaited: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class Observe(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "max_nodes", "is_awaited")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "max_nodes", "draft_ahead")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     MAX_NODES_FIELD_NUMBER: _ClassVar[int]
-    IS_AWAITED_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_AHEAD_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
     max_nodes: int
-    is_awaited: bool
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., max_nodes: _Optional[int] = ..., is_awaited: _Optional[bool] = ...) -> None: ...
+    draft_ahead: bool
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., max_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ...) -> None: ...
 
 class Resync(_message.Message):
     __slots__ = ("have_length",)

@@ -219,7 +219,7 @@ def test_what_was_prepared_is_what_would_have_been_drafted(
     drafter, fresh = build(checkpoint, branching=3), build(checkpoint, branching=3)
     drafter.open([DraftSession(0, PROMPT, sampling)])
     assert not drafter.prepare()  # nobody waits
-    drafter.observe([DraftVerdict(0, (3,), 0, is_awaited=True)])
+    drafter.observe([DraftVerdict(0, (3,), 0, draft_ahead=True)])
     tokens = [*PROMPT, 3]
     passes: list[int] = []
     run = drafter._model.next_logits
@@ -240,7 +240,7 @@ def test_what_was_prepared_is_what_would_have_been_drafted(
         while drafter.prepare():
             pass
         committed = tuple(path_to(tree, max(range(5), key=lambda node: len(path_to(tree, node)))))[:2]
-        drafter.observe([DraftVerdict(0, committed, 1, is_awaited=True)])
+        drafter.observe([DraftVerdict(0, committed, 1, draft_ahead=True)])
         tokens += committed
 
     assert num_proposing[0] > 1
@@ -259,7 +259,7 @@ def test_nothing_is_prepared_while_verdicts_are_not_foreseen(
         prepared.append(drafter.prepare())
         known = {node.row for node in drafter._sessions[0].tree.nodes}
         other = next(token for row, token in enumerate(checkpoint.token_ids) if row not in known)
-        drafter.observe([DraftVerdict(0, (other,), 0, is_awaited=True)])
+        drafter.observe([DraftVerdict(0, (other,), 0, draft_ahead=True)])
 
     assert prepared[1]
     assert not prepared[-1]
