@@ -2,7 +2,7 @@
 
     python -m benchmarks.round_profile [--streams 1 8 32] [--speculation auto] [--seconds 8] [--output runs/profile]
 
-Starts a cluster, keeps the streams busy, and lets py-spy look at every replica a hundred times a second. Prints a table
+Starts a cluster, keeps the streams busy, and lets py-spy look at every replica forty times a second. Prints a table
 of shares of the wall-clock time and the round's length; with --flame it also draws the target's flame graph.
 Needs `py-spy` (Ray brings it) and the right to trace one's own processes.
 """
@@ -30,7 +30,7 @@ from polydraft.commands.child_cluster import cluster
 from polydraft.commands.common import NamedPrompt
 from polydraft.options import GenerateOptions
 
-SAMPLES_A_SECOND = 100
+SAMPLES_A_SECOND = 40
 SETTLE_S = 3.0
 MAX_TOKENS = 64
 IDLE = "waiting"
@@ -44,7 +44,7 @@ CATEGORIES = (
     ("drafter's pass", ("engine/drafters/lean_llama.py",)),
     ("drafter, rest", ("engine/drafters/", "engine/draft_queue.py")),
     ("scheduling, commit, lengths", ("engine/engine.py", "engine/scheduler.py", "engine/draft_length.py")),
-    (IDLE, ("engine/loop.py", "threading.py:")),
+    (IDLE, ("engine/loop.py", "threading.py:", "ray/_private/worker.py")),
     ("serialisation", ("deployments/convert.py", "deployments/trees.py", "deployments/public.py")),
     ("language and text", ("cluster/language.py", "cluster/text.py", "cluster/streaming.py", "cluster/answer.py")),
     ("session loop", ("cluster/",)),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number. `bound` is what it should at least be; None: it is what it is."""
+    """One number. `bound` is what it should at least be, if anything was asked."""
 
     section: str
     name: str

@@ -27,7 +27,7 @@ from engine.tree import TokenTree
 
 PASS_WIDTH = 4
 """Most nodes of a session run in one pass."""
-PREPARED_WIDTH, PREPARED_NODES, PREPARED_CONFIDENCE = 16, 24, 0.01
+PREPARED_WIDTH, PREPARED_NODES, PREPARED_CONFIDENCE = 8, 16, 0.01
 """Ahead of a verdict: nodes of one pass, nodes run in all, and how likely a node must be to be run."""
 NOISE_AHEAD = 8
 """Positions whose noise is drawn before a block asks for it."""
