@@ -71,30 +71,30 @@ class StepGraphs:
     """CUDA graphs of static steps. They share their memory, as only one runs at a time and leaves nothing in it."""
 
     def __init__(self) -> None:
-        self._graphs: dict[StepShape, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[StepShape, torch.cuda.CUDAGraph | None] = {}
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no annotations here
         self._pool = torch.cuda.graph_pool_handle()
-        self._is_refused = False
 
     def __len__(self) -> int:
-        return len(self._graphs)
+        return sum(graph is not None for graph in self._graphs.values())
 
     def run(self, shape: StepShape, step: StaticStep) -> None:
-        """Replay the step, which is captured first if it is new; a model that cannot be captured runs as it is."""
-        if shape not in self._graphs and not self._is_refused:
-            self._try_capture(shape, step)
-        if shape in self._graphs:
-            self._graphs[shape].replay()
-        else:
+        """Replay the step, which is captured first if it is new; one that cannot be captured runs as it is."""
+        if shape not in self._graphs:
+            self._graphs[shape] = self._try_capture(shape, step)
+        graph = self._graphs[shape]
+        if graph is None:
             step.compute()
+        else:
+            graph.replay()
 
-    def _try_capture(self, shape: StepShape, step: StaticStep) -> None:
+    def _try_capture(self, shape: StepShape, step: StaticStep) -> torch.cuda.CUDAGraph | None:
         current = torch.cuda.current_stream()
         try:
-            self._graphs[shape] = self._capture(step)
+            return self._capture(step)
         except RuntimeError as error:
-            self._is_refused = True
-            logger.warning("steps run without CUDA graphs: %s", error)
+            logger.warning("%s runs without a CUDA graph: %s", shape, error)
+            return None
         finally:
             torch.cuda.set_stream(current)  # a failed capture leaves its own stream behind
 

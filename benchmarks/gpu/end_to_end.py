@@ -25,7 +25,7 @@ from benchmarks.gpu.theirs import TheirSystem
 from benchmarks.gpu.train import LANGUAGE, Trained, max_positions, train_drafter, train_target
 from engine.checks import NotInvariant
 from engine.engine import Engine, EngineConfig, Numerics
-from engine.model import load_target
+from engine.model import ModelRefused, load_target
 from engine.scheduler import SchedulerConfig
 from engine.verify.verifiers import VERIFIERS
 
@@ -81,7 +81,7 @@ def _about(name: str, trained: Trained) -> Iterator[Figure]:
 
 
 def _engines(sizes: Sizes, folder: Path) -> Iterator[tuple[str, Engine]]:
-    """By numerics; an engine whose device cannot promise them is left out."""
+    """By numerics; those that the checks at load refuse are left out, with the reason on the screen."""
     for numerics in Numerics:
         target = load_target(folder, sizes.dtype, sizes.device, is_invariant=numerics is Numerics.INVARIANT)
         scheduler = SchedulerConfig(max_rows=1024, prefill_chunk=256, max_context=max_positions(sizes))
@@ -90,7 +90,7 @@ def _engines(sizes: Sizes, folder: Path) -> Iterator[tuple[str, Engine]]:
             config = EngineConfig(num_pages=512, numerics=numerics, cuda_graphs=has_graphs, scheduler=scheduler)
             try:
                 engine = Engine(target, VERIFIERS["coupled"], config)
-            except NotInvariant as error:
+            except (ModelRefused, NotInvariant) as error:
                 print(error)
                 break
             yield numerics.value if has_graphs else f"{numerics.value} without graphs", engine

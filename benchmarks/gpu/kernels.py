@@ -8,6 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from polydraft_kernels import ops
+from polydraft_kernels.packing import PackedTrees
 from torch import Tensor
 
 from benchmarks.gpu import inputs
@@ -32,6 +33,7 @@ def time_kernels(sizes: Sizes) -> Iterator[Figure]:
     yield from _attention(sizes, bytes_per_us)
     yield from _compaction(sizes, bytes_per_us)
     yield from _linear(sizes)
+    yield from _truncated(sizes, bytes_per_us)
 
 
 def _copy_bandwidth(sizes: Sizes) -> float:
@@ -43,18 +45,28 @@ def _copy_bandwidth(sizes: Sizes) -> float:
 
 
 def _verification(sizes: Sizes, bytes_per_us: float) -> Iterator[Figure]:
-    sets = [inputs.random_logits(sizes, seed) for seed in range(sizes.num_input_sets)]
-    trees = [inputs.likely_trees(sizes, logits_TV) for logits_TV in sets]
-    pairs = list(zip(sets, trees, strict=True))
-    sampled, truncated = inputs.sampled_rows(sizes, 0.8), inputs.sampled_rows(sizes, 0.8, 50, 0.9)
-    methods: dict[str, tuple[Calls, float | None]] = {
-        "greedy verification": ([partial(ops.verify_greedy, *pair) for pair in pairs], GREEDY_BOUND),
-        "coupled verification": ([partial(ops.verify_coupled, *pair, sampled) for pair in pairs], COUPLED_BOUND),
-        "coupled with top-k and top-p": ([partial(ops.verify_coupled, *pair, truncated) for pair in pairs], None),
+    pairs = _logits_and_trees(sizes)
+    rules = inputs.sampled_rows(sizes, 0.8)
+    methods: dict[str, tuple[Calls, float]] = {
+        "greedy": ([partial(ops.verify_greedy, *pair) for pair in pairs], GREEDY_BOUND),
+        "coupled": ([partial(ops.verify_coupled, *pair, rules) for pair in pairs], COUPLED_BOUND),
     }
-    where = f"{sizes.num_rows} rows, V = {sizes.vocab_size}"
     for name, (calls, bound) in methods.items():
-        yield from _timed(sizes, f"{name}, {where}", calls, sets[0].nbytes, bytes_per_us, bound)
+        what = f"{name} verification, {sizes.num_rows} rows, V = {sizes.vocab_size}"
+        yield from _timed(sizes, what, calls, pairs[0][0].nbytes, bytes_per_us, bound)
+
+
+def _truncated(sizes: Sizes, bytes_per_us: float) -> Iterator[Figure]:
+    """Top-k and top-p sort every row in torch."""
+    pairs = _logits_and_trees(sizes)
+    calls = [partial(ops.verify_coupled, *pair, inputs.sampled_rows(sizes, 0.8, 50, 0.9)) for pair in pairs]
+    name = f"coupled verification with top-k and top-p, {sizes.num_rows} rows, V = {sizes.vocab_size}"
+    yield from _timed(sizes, name, calls, pairs[0][0].nbytes, bytes_per_us)
+
+
+def _logits_and_trees(sizes: Sizes) -> list[tuple[Tensor, PackedTrees]]:
+    sets = [inputs.random_logits(sizes, seed) for seed in range(sizes.num_input_sets)]
+    return [(logits_TV, inputs.likely_trees(sizes, logits_TV)) for logits_TV in sets]
 
 
 def _attention(sizes: Sizes, bytes_per_us: float) -> Iterator[Figure]:

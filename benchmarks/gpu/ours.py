@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -23,6 +23,7 @@ Ids = tuple[int, ...]
 SEED = 7
 DRAFT_NODES = 5
 MIN_CONFIDENCE = 0.25
+_session_ids = count(1)
 
 
 @dataclass(slots=True)
@@ -34,16 +35,15 @@ class OurSystem:
     temperature: float
     num_rounds: int = 0
     num_tokens: int = 0
-    _ids: count[int] = field(default_factory=lambda: count(1))
 
     def answer(self, prompts: Sequence[Ids], max_tokens: int) -> list[Ids]:
         """Answers without EOS."""
         sampling = SamplingParams(self.temperature, seed=SEED)
+        local = None if self.drafter else LocalDrafting()
+        # Each is a tenant of its own: no prompt is found prefilled by an earlier repeat.
         requests = {
-            number: OpenRequest(
-                number, ids, len(ids), sampling, max_tokens, local=None if self.drafter else LocalDrafting()
-            )
-            for number, ids in zip(self._ids, prompts, strict=False)
+            number: OpenRequest(number, ids, len(ids), sampling, max_tokens, tenant=str(number), local=local)
+            for number, ids in zip(_session_ids, prompts, strict=False)
         }
         answers: dict[int, list[int]] = {number: [] for number in requests}
         for request in requests.values():
