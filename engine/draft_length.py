@@ -157,8 +157,10 @@ class DraftLengths:
         """How often each length was set, for metrics."""
         self._rates: dict[str, NodeRates] = {}
         self._wait_s = 0.0
-        self._truth = dict.fromkeys(Mode, 1.0)
+        self._truth = {Mode.PLAIN: 1.0, Mode.DRAFT: 1.0}
         """Measured over foretold rate."""
+        self._ahead_gain = 1.0
+        """Rate of drafting ahead over that of drafting."""
         self._foretold = 0.0
         """Rate foretold for the present window; 0: no window runs."""
         self._window_tokens = 0
@@ -237,11 +239,11 @@ class DraftLengths:
         rates_K = (num_rows + tokens_K) / np.maximum(fixed_s + per_row * (num_rows + rows_K) + wait_s, 1e-9)
         drafted_rate, plain_rate = float(rates_K.max()), num_rows / max(fixed_s + per_row * num_rows, 1e-9)
 
-        best = max(Mode.DRAFT, Mode.AHEAD, key=lambda mode: self._truth[mode])
-        gain = drafted_rate * self._truth[best] / (plain_rate * self._truth[Mode.PLAIN])
+        drafted_truth = self._truth[Mode.DRAFT] * max(self._ahead_gain, 1.0)
+        gain = drafted_rate * drafted_truth / (plain_rate * self._truth[Mode.PLAIN])
         wins = gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
         self._probes = not wins and self._steps_without >= _PROBE_AFTER_STEPS
-        self.mode = self._drafting_mode(best) if wins or self._probes else Mode.PLAIN
+        self.mode = self._drafting_mode() if wins or self._probes else Mode.PLAIN
         for session in drafting:
             session.num_nodes = 0
             if self.drafts:
@@ -253,19 +255,22 @@ class DraftLengths:
         self._foretold = foretold if self._num_steps > _TRUSTED_STEPS else 0.0
         self._window_tokens, self._window_s = 0, 0.0
 
-    def _drafting_mode(self, best: Mode) -> Mode:
+    def _drafting_mode(self) -> Mode:
         """The better of the two, and now and then the other."""
         self._num_windows += 1
-        if self._num_windows % _TRY_OTHER_WINDOWS == 0:
-            return Mode.AHEAD if best is Mode.DRAFT else Mode.DRAFT
-        return best
+        is_other = self._num_windows % _TRY_OTHER_WINDOWS == 0
+        return Mode.AHEAD if (self._ahead_gain > 1.0) != is_other else Mode.DRAFT
 
     def _close_window(self) -> None:
         """Compare what a window gave with what was foretold for it."""
         if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
             measured = self._window_tokens / self._window_s / self._foretold
             weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
-            self._truth[self.mode] += weight * (min(max(measured, 0.1), 2.0) - self._truth[self.mode])
+            measured = min(max(measured, 0.1), 2.0)
+            if self.mode is Mode.AHEAD:
+                self._ahead_gain += weight * (measured / self._truth[Mode.DRAFT] - self._ahead_gain)
+            else:
+                self._truth[self.mode] += weight * (measured - self._truth[self.mode])
 
     def _rates_of(self, drafter: str) -> NodeRates:
         return self._rates.setdefault(drafter, NodeRates())
