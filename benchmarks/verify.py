@@ -30,6 +30,8 @@ from polydraft.commands.child_cluster import cluster
 MAX_TOKENS = 64
 TEMPERATURE = 0.8
 ALONE, TOGETHER = 1, 8
+FP32, BF16 = (["target.draft_lengths=fixed", f"target.dtype={dtype}"] for dtype in ("float32", "bfloat16"))
+"""Blocks also where they do not pay: it is the text under drafts that is in question."""
 Texts = Mapping[str, Sequence[int]]
 
 
@@ -95,7 +97,10 @@ class Verification:
         self.rows: list[Row] = []
 
     async def run(self, reference: Texts) -> None:
-        async with cluster(self._config, ["target.dtype=float32"]) as address, AsyncClient(address) as client:
+        async with (
+            cluster(self._config, FP32) as address,
+            AsyncClient(address) as client,
+        ):
             for speculation in ("off", "auto", "ngram"):
                 for concurrency in (ALONE, TOGETHER):
                     await self._compare(
@@ -106,7 +111,10 @@ class Verification:
                 await self._compare(client, "fp32", speculation, TEMPERATURE, ALONE, sampled, "off, alone")
             for speculation in ("off", "auto", "ngram"):
                 await self._compare(client, "fp32", speculation, TEMPERATURE, TOGETHER, sampled, "off, alone")
-        async with cluster(self._config, ["target.dtype=bfloat16"]) as address, AsyncClient(address) as client:
+        async with (
+            cluster(self._config, BF16) as address,
+            AsyncClient(address) as client,
+        ):
             for temperature in (0.0, TEMPERATURE):
                 plain = await self._texts(client, "off", temperature, ALONE)
                 for concurrency in (ALONE, TOGETHER):

@@ -79,6 +79,8 @@ class TargetConfig(_Section):
     """Rows of one step: prefill chunks, single tokens and draft nodes together."""
     prefill_chunk: Count = 64
     """Prompt tokens of one step, of all sessions together, while other sessions are decoding."""
+    draft_lengths: Literal["measured", "fixed"] = "measured"
+    """How long blocks are: as measured to pay, also not at all; or always as long as the request allows."""
     prefix_sharing: bool = True
     """Whether sessions of one tenant share the KV of equal beginnings."""
     shared_prefixes: Texts = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cluster.config import Config
 from deployments.directory import DirectoryClient
 from deployments.replica import Replica, new_replica_id
@@ -14,14 +16,17 @@ class TargetDeployment:
         self, config: Config, directory_name: str, token: str
     ) -> None:
         # Here and not above: `serve` imports this module to build the application and must not load torch.
+        from deployments.metrics import TargetMetrics
         from deployments.target_service import TargetService
 
         service = TargetService(config, new_replica_id("target"), token)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
         await self._replica.start(config.cluster.host)
+        self._reporting = asyncio.create_task(TargetMetrics(service).run())
 
     def check_health(self) -> None:
         self._replica.check_health()
 
     async def __del__(self) -> None:
+        self._reporting.cancel()
         await self._replica.stop()

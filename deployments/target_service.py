@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -57,6 +57,17 @@ class _Session:
     verdicts: list[Verdict] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class TargetCounts:
+    """What a target counts since its start."""
+
+    draft_lengths: Mapping[int, int] = field(default_factory=dict)
+    """How often blocks of so many nodes were asked for."""
+    late_drafts: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+
+
 class TargetService:
     """Implements `SessionHandler` over an engine. All methods run on the event loop; the engine has its own thread."""
 
@@ -104,6 +115,16 @@ class TargetService:
     def check_health(self) -> None:
         """Raise if the engine's thread has died."""
         self._loop.check_health()
+
+    def counts(self) -> TargetCounts:
+        """For metrics; may miss what the engine is counting at this moment."""
+        engine = self._engine
+        return TargetCounts(
+            draft_lengths=dict(engine.draft_lengths.chosen.copy()),
+            late_drafts=engine.counters.late_drafts,
+            prefix_hit_tokens=engine.counters.prefixes.hit_tokens,
+            preemptions=engine.scheduler.num_preemptions,
+        )
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -221,6 +242,7 @@ def _engine_config(config: Config, model_context: int) -> EngineConfig:
         num_pages=target.num_pages,
         page_size=target.page_size,
         numerics=Numerics(target.numerics),
+        measures_drafts=target.draft_lengths == "measured",
         cuda_graphs=target.cuda_graphs,
         scheduler=SchedulerConfig(
             max_rows=target.token_budget,

@@ -151,7 +151,9 @@ class Drafting:
 class DraftLengths:
     """Measures rounds and sets `Drafting.num_nodes` of all sessions. One engine, one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, adapts: bool = True) -> None:
+        """Without `adapts` every block may be as long as its request allows."""
+        self._adapts = adapts
         self.cost = StepCost()
         self.chosen: Counter[int] = Counter()
         """How often each length was set, for metrics."""
@@ -210,6 +212,11 @@ class DraftLengths:
         """Set the lengths; `num_plain` more sequences decode without drafts."""
         drafting = [session for session in sessions if session.max_nodes > 0]
         if not drafting:
+            return
+        if not self._adapts:
+            for session in drafting:
+                session.num_nodes = session.max_nodes
+                self.chosen[session.num_nodes] += 1
             return
         if self._countdown <= 0 or len(drafting) != self._last_sessions:
             self._evaluate(drafting, num_plain, num_context)

@@ -52,6 +52,8 @@ class EngineConfig:
     numerics: Numerics = Numerics.INVARIANT
     cuda_graphs: bool = True
     """Whether decode steps on a CUDA device are captured; the tokens are the same."""
+    measures_drafts: bool = True
+    """Whether draft lengths follow what they are measured to bring; else blocks are as long as requests allow."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
 
@@ -108,7 +110,7 @@ class Engine:
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
         self.static_steps = self._static_steps() if target.device.type == "cuda" and config.cuda_graphs else None
-        self.draft_lengths = DraftLengths()
+        self.draft_lengths = DraftLengths(adapts=config.measures_drafts)
         self._ended_s = clock()
         """When the last step ended."""
         self._stood_still = False

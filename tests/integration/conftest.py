@@ -34,7 +34,7 @@ class RunningCluster:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def running_cluster() -> AsyncIterator[RunningCluster]:
-    overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8"]
+    overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     async with cluster(str(CONFIG), overrides) as address:
         yield RunningCluster(address)
     assert not [process for process in descendants(os.getpid()) if "ray::" in _command(process)]

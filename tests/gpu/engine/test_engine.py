@@ -35,7 +35,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def make_engine(target: TargetModel, *, cuda_graphs: bool, prefill_chunk: int = 64) -> Engine:
     scheduler = SchedulerConfig(prefill_chunk=prefill_chunk, draft_deadline_s=0.0, max_context=MAX_CONTEXT)
-    config = EngineConfig(64, 16, Numerics.INVARIANT, cuda_graphs, scheduler)
+    config = EngineConfig(64, 16, Numerics.INVARIANT, cuda_graphs, scheduler=scheduler)
     return Engine(target, VERIFIERS["coupled"], config)
 
 

@@ -132,6 +132,12 @@ def test_a_session_that_fares_badly_gets_shorter_blocks() -> None:
     assert bad.num_nodes < good.num_nodes
 
 
+def test_fixed_lengths_are_what_requests_allow() -> None:
+    chosen = simulate(DraftLengths(adapts=False), drafting(32), 1e-3, 5e-2, 0.1, steps=50)
+
+    assert set(chosen) == {8}
+
+
 def test_what_may_not_draft_is_left_alone() -> None:
     session = Drafting("", 0)
 
