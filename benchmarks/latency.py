@@ -3,7 +3,8 @@
     python -m benchmarks.latency [--count 8] [--temperatures 0 1] [--output runs/latency]
 
 Each prompt is asked through the cluster with drafting on and off, and decoded in this process without any cluster, one
-after the other, so that a slow moment of the machine hits all three. Overhead = 1 - (target's step + drafting) / round.
+after the other, so that a slow moment of the machine hits all three. Overhead across processes = 1 - (target's steps and
+drafting a token, here) / (time a token, through the cluster).
 """
 
 from __future__ import annotations
@@ -85,9 +86,13 @@ def round_s(asked: Sequence[Asked]) -> float:
     return decode_s / max(sum(len(one.on.arrivals_s) - 1 for one in asked), 1)
 
 
-def work_s(asked: Sequence[Asked]) -> float:
-    """Of a round: the target's step and the drafter's block."""
-    return sum(one.inside.target_s + one.inside.draft_s for one in asked) / sum(one.inside.rounds for one in asked)
+def overhead(asked: Sequence[Asked]) -> float:
+    """Of the cluster's time a token, what is neither the target's step nor drafting in this process."""
+    inside_s = sum(one.inside.target_s + one.inside.draft_s for one in asked)
+    inside_s /= sum(len(one.inside.token_ids) for one in asked)
+    cluster_s = sum(one.on.arrivals_s[-1][0] - one.on.arrivals_s[0][0] for one in asked if one.on.arrivals_s)
+    cluster_s /= sum(len(one.on.token_ids) for one in asked)
+    return 1 - inside_s / cluster_s
 
 
 def result(temperature: float, asked: Sequence[Asked]) -> Result:
@@ -107,7 +112,7 @@ def result(temperature: float, asked: Sequence[Asked]) -> Result:
         round_ms=1e3 * round_s(asked),
         target_ms=1e3 * sum(one.target_s for one in inside) / rounds,
         draft_ms=1e3 * sum(one.draft_s for one in inside) / rounds,
-        overhead_across_processes=interval(lambda some: 1 - work_s(some) / round_s(some), asked),
+        overhead_across_processes=interval(overhead, asked),
         overhead_in_process=1 - sum(one.target_s + one.draft_s for one in inside) / total_s,
         identical=sum(one.on.token_ids == one.off.token_ids for one in asked),
         prompts=len(asked),
