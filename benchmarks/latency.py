@@ -2,9 +2,9 @@
 
     python -m benchmarks.latency [--count 8] [--temperatures 0 1] [--output runs/latency]
 
-Each prompt is asked through the cluster with drafting on and off, and decoded in this process without any cluster, by
-turns, so that a slow moment of the machine hits all three. Overhead across processes is 1 - (steps and drafting a token,
-in this process) / (time a token, through the cluster).
+Each prompt is asked through the cluster with drafting on and off, and decoded in this process without any
+cluster, by turns, so that a slow moment of the machine hits all three. Overhead across processes is 1 -
+(steps and drafting a token, in this process) / (time a token, through the cluster).
 """
 
 from __future__ import annotations
