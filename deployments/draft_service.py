@@ -1,6 +1,6 @@
 """A drafter replica without Ray: sessions of routers on one side, the drafter on the other.
 
-It drafts on the event loop: a block takes a few milliseconds, less than two changes of threads cost in the worst case,
+It drafts on the event loop: a block takes a few milliseconds, a thread for it would add two changes of threads to each,
 and whatever has come in meanwhile is the next batch.
 """
 

@@ -1,4 +1,4 @@
-"""How many nodes the next blocks get: as many as raise the tokens a second (SmartSpec, 2406.14066; METHODS: goodput).
+"""How many nodes the next blocks get: as many as raise the tokens a second (goodput: SmartSpec, 2406.14066).
 
     tokens(k) = sum over sessions of 1 + r_i * (a_1 o_1 + ... + a_k o_k)
     time(k)   = step(rows, context) + wait        (wait only if k > 0)
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MAX_NODES = 64
+"""Of a block; requests that allow more get no more."""
 _HYSTERESIS = 1.02
 """What a change between drafting and not drafting must promise."""
 _REEVALUATE_STEPS = 8

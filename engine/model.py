@@ -82,11 +82,6 @@ class TargetModel:
         """Logits [R, V] of the batch's logit rows, in the model's dtype; writes the KV of all rows."""
         if self.lean is not None:
             return self.lean.logits(batch)[: batch.num_logit_rows]
-        return self.forward_modules(batch)
-
-    @torch.inference_mode()
-    def forward_modules(self, batch: PackedBatch) -> Tensor:
-        """`forward` through transformers' modules."""
         logits_1RV: Tensor = self.model(
             input_ids=batch.ids_T[None],
             position_ids=batch.positions_T[None],

@@ -148,6 +148,7 @@ class Sequence:
 def _drafting(request: OpenRequest, local: LocalDrafting | None) -> Drafting:
     """A new record of a session's drafting."""
     if local is None:
-        return Drafting(request.drafter, request.max_draft_nodes, num_nodes=request.max_draft_nodes)
-    max_nodes = local.max_nodes if local.method else 0
+        max_nodes = min(request.max_draft_nodes, MAX_NODES)
+        return Drafting(request.drafter, max_nodes, num_nodes=max_nodes)
+    max_nodes = min(local.max_nodes, MAX_NODES) if local.method else 0
     return Drafting(local.method, max_nodes, waits=False, num_nodes=max_nodes)

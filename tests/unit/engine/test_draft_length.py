@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from engine.draft_length import Drafting, DraftLengths, StepCost
+from engine.draft_length import MAX_NODES, Drafting, DraftLengths, StepCost
+from engine.sampling import SamplingParams
+from engine.session import LocalDrafting, OpenRequest, Sequence
 
 PER_CONTEXT_S, PER_STEP_S = 1e-6, 5e-3
 
@@ -136,6 +138,16 @@ def test_fixed_lengths_are_what_requests_allow() -> None:
     chosen = simulate(DraftLengths(adapts=False), drafting(32), 1e-3, 5e-2, 0.1, steps=50)
 
     assert set(chosen) == {8}
+
+
+def test_a_request_that_allows_more_nodes_than_are_measured_gets_no_more() -> None:
+    for local in (None, LocalDrafting("lookup", 10 * MAX_NODES)):
+        request = OpenRequest(1, (5, 6), 2, SamplingParams(), 4, local=local, max_draft_nodes=10 * MAX_NODES)
+
+        session = Sequence.open(request, 0, 0.0).drafting
+
+        assert session.max_nodes == MAX_NODES
+        assert simulate(DraftLengths(), [session], 1e-5, 1e-3, 0.9, steps=20)[-1] <= MAX_NODES
 
 
 def test_what_may_not_draft_is_left_alone() -> None:
