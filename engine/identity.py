@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from engine.dtypes import bf16_features
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 """Raised when a change of the engine may change the bits of a text."""
 
 _SAMPLES = (

@@ -6,13 +6,14 @@ in three calls, one write of keys and values. Families of another shape run thro
 
     for each layer:  x += out(attend(rotate(qkv(norm(x)))));  x += down(act(gate(norm(x))) * up(norm(x)))
 
+On CPUs the whole step is compiled into one call (`engine.torchscript`).
+
 Shape letters: T packed rows, R logit rows, D width, E elements of heads, H heads, S head size, C context, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,83 +24,173 @@ from transformers import PreTrainedModel
 from engine.attention import LayerAttention, attend
 from engine.batch import PackedBatch
 from engine.fused_projections import ProjectionPart
-from engine.linears import add_product
+from engine.linears import sum_with_product
+from engine.tile_steps import TileInputs, attend_tiles
+from engine.tiled_attention import TiledAttention
+from engine.torchscript import compiled
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _MOVING_ROPE = ("dynamic", "longrope")
 """Rotary positions that depend on the length of the sequence."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    attention: LayerAttention
-    attention_norm_D: Tensor
-    qkv: nn.Module
-    query_norm_S: Tensor | None
-    key_norm_S: Tensor | None
-    out: nn.Module
-    mlp_norm_D: Tensor
-    gate_up: nn.Module
-    activation: nn.Module
-    down: nn.Module
-
-
 class LeanDecoder:
     """Runs packed steps; shares its weights with the model that it was made from."""
 
     def __init__(self, model: PreTrainedModel, attention: Sequence[LayerAttention]) -> None:
-        config, decoder = model.config, model.model
-        self._eps: float = config.rms_norm_eps
-        self._embedding_VD: Tensor = decoder.embed_tokens.weight
-        self._norm_D: Tensor = decoder.norm.weight
-        self._head: nn.Module = model.lm_head
-        self._layers = [_layer_of(*pair) for pair in zip(decoder.layers, attention, strict=True)]
-        positions = torch.arange(config.max_position_embeddings, device=self._embedding_VD.device)[None]
-        cos_1CS, sin_1CS = decoder.rotary_emb(self._embedding_VD[:1], positions)
-        first, second = sin_1CS[0].chunk(2, dim=1)
-        self._cos_CS: Tensor = cos_1CS[0].contiguous()
-        self._turning_sin_CS = torch.cat((-first, second), dim=1)
-        """Signed so that it multiplies the halves of a head in exchanged order."""
+        self._attention = tuple(attention)
+        self._kinds = tuple(dict.fromkeys((layer.group, layer.window) for layer in attention))
+        self.step = _Step(model, self._attention, self._kinds)
+        self.compiled = compiled(self.step, model.device)
+        """`step`, or the same in one call."""
 
     def logits(self, batch: PackedBatch) -> Tensor:
         """[R, V] of the batch's logit rows; writes the KV of all rows."""
-        step, num_rows = batch.context, batch.ids_T.shape[0]
-        x_TD = self._embedding_VD.index_select(0, batch.ids_T)
-        cos_T12S = self._halves(self._cos_CS, batch.positions_T)
-        sin_T12S = self._halves(self._turning_sin_CS, batch.positions_T)
-        for index, layer in enumerate(self._layers):
-            shape = layer.attention.shape
-            qkv_TE = layer.qkv(self._norm(x_TD, layer.attention_norm_D))
-            heads_THS = qkv_TE.view(num_rows, -1, shape.key_size)
-            self._place(heads_THS, layer, cos_T12S, sin_T12S)
-            query_TE, kv_TE = qkv_TE.tensor_split((qkv_TE.shape[1] - shape.num_elements,), dim=1)
-            step.cache.write(index, step.write_slots_T, kv_TE)
-            attended_TE = attend(query_TE, step, index, layer.attention)
-            x_TD = add_product(x_TD, attended_TE, layer.out)
-            gate_TE, up_TE = layer.gate_up(self._norm(x_TD, layer.mlp_norm_D)).chunk(2, dim=1)
-            x_TD = add_product(x_TD, layer.activation(gate_TE).mul_(up_TE), layer.down)
-        x_RD = x_TD.index_select(0, batch.logit_rows)
-        logits_RV: Tensor = self._head(self._norm(x_RD, self._norm_D))
+        context, step = batch.context, self.step
+        if isinstance(context.reads, TiledAttention):
+            inputs = [context.reads.inputs(*kind, step.embedding_VD.dtype) for kind in self._kinds]
+            pools = list(context.cache.slots)
+            logits_RV: Tensor = self.compiled(
+                batch.ids_T, batch.positions_T, batch.logit_rows, pools, context.write_slots_T, inputs
+            )
+            return logits_RV
+        x_TD, cos_T12S, sin_T12S = step.embed(batch.ids_T, batch.positions_T)
+        for index, (layer, attention) in enumerate(zip(step.layers, self._attention, strict=True)):
+            assert isinstance(layer, _Layer)
+            query_TE, kv_TE = layer.project(x_TD, cos_T12S, sin_T12S)
+            context.cache.write(index, context.write_slots_T, kv_TE)
+            x_TD = layer.finish(x_TD, attend(query_TE, context, index, attention))
+        return step.head(x_TD, batch.logit_rows)
+
+
+# TorchScript compiles the three classes below: they keep to its subset of Python.
+
+
+class _Step(nn.Module):
+    def __init__(
+        self, model: PreTrainedModel, attention: Sequence[LayerAttention], kinds: Sequence[tuple[int, int | None]]
+    ) -> None:
+        super().__init__()
+        config, decoder = model.config, model.model
+        self.embedding_VD = decoder.embed_tokens.weight
+        self.norm = _Norm(decoder.norm.weight, config.rms_norm_eps)
+        self.lm_head = model.lm_head
+        self.layers = nn.ModuleList(
+            _Layer(layer, own, kinds.index((own.group, own.window)), config.rms_norm_eps)
+            for layer, own in zip(decoder.layers, attention, strict=True)
+        )
+        positions = torch.arange(config.max_position_embeddings, device=self.embedding_VD.device)[None]
+        cos_1CS, sin_1CS = decoder.rotary_emb(self.embedding_VD[:1], positions)
+        first, second = sin_1CS[0].chunk(2, dim=1)
+        self.cos_CS = cos_1CS[0].contiguous()
+        self.turning_sin_CS = torch.cat((-first, second), dim=1)
+        """Signed so that it multiplies the halves of a head in exchanged order."""
+
+    def forward(
+        self,
+        ids_T: Tensor,
+        positions_T: Tensor,
+        logit_rows: Tensor,
+        pools_SE: list[Tensor],
+        write_slots_T: Tensor,
+        inputs: list[TileInputs],
+    ) -> Tensor:
+        """Logits [R, V]; `pools_SE` are the KV pools of the layers, `inputs` one a kind of layer."""
+        x_TD, cos_T12S, sin_T12S = self.embed(ids_T, positions_T)
+        for index, layer in enumerate(self.layers):
+            x_TD = layer(x_TD, cos_T12S, sin_T12S, pools_SE[index], write_slots_T, inputs)
+        return self.head(x_TD, logit_rows)
+
+    def embed(self, ids_T: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows [T, D] and their rotary cosines and sines [T, 1, 2, S / 2]."""
+        x_TD = self.embedding_VD.index_select(0, ids_T)
+        shape = [ids_T.shape[0], 1, 2, self.cos_CS.shape[1] // 2]
+        cos_T12S = self.cos_CS.index_select(0, positions_T).view(shape)
+        sin_T12S = self.turning_sin_CS.index_select(0, positions_T).view(shape)
+        return x_TD, cos_T12S, sin_T12S
+
+    def head(self, x_TD: Tensor, logit_rows: Tensor) -> Tensor:
+        """[R, V]."""
+        logits_RV: Tensor = self.lm_head(self.norm(x_TD.index_select(0, logit_rows)))
         return logits_RV
 
-    def _norm(self, rows: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(rows, weight.shape, weight, self._eps)
 
-    def _place(self, heads_THS: Tensor, layer: _Layer, cos_T12S: Tensor, sin_T12S: Tensor) -> None:
-        """Norm (if the family does) and rotate queries and keys in place."""
-        num_values = layer.attention.shape.num_heads
-        placed_THS = heads_THS[:, :-num_values]
-        if layer.query_norm_S is not None and layer.key_norm_S is not None:
-            query_THS, key_THS = placed_THS.tensor_split((placed_THS.shape[1] - num_values,), dim=1)
-            query_THS.copy_(self._norm(query_THS, layer.query_norm_S))
-            key_THS.copy_(self._norm(key_THS, layer.key_norm_S))
-        halves_TH2S = placed_THS.view(*placed_THS.shape[:2], 2, -1)
+class _Layer(nn.Module):
+    def __init__(self, layer: Any, attention: LayerAttention, kind: int, eps: float) -> None:
+        super().__init__()
+        own, mlp = layer.self_attn, layer.mlp
+        self.kind = kind
+        self.num_kv_heads, self.head_size = attention.shape.num_heads, attention.shape.key_size
+        self.scale = attention.scale
+        self.attention_norm = _Norm(layer.input_layernorm.weight, eps)
+        self.qkv = own.q_proj.fused.linear
+        self.query_norm = _Norm(own.q_norm.weight, eps) if hasattr(own, "q_norm") else None
+        self.key_norm = _Norm(own.k_norm.weight, eps) if hasattr(own, "k_norm") else None
+        self.add_out = sum_with_product(own.o_proj)
+        self.mlp_norm = _Norm(layer.post_attention_layernorm.weight, eps)
+        self.gate_up = mlp.gate_proj.fused.linear
+        self.activation = mlp.act_fn
+        self.add_down = sum_with_product(mlp.down_proj)
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        cos_T12S: Tensor,
+        sin_T12S: Tensor,
+        pool_SE: Tensor,
+        write_slots_T: Tensor,
+        inputs: list[TileInputs],
+    ) -> Tensor:
+        """The rows behind this layer, [T, D]."""
+        query_TE, kv_TE = self.project(x_TD, cos_T12S, sin_T12S)
+        pool_SE.index_copy_(0, write_slots_T, kv_TE)
+        attended_TE = attend_tiles(query_TE, pool_SE, inputs[self.kind], self.num_kv_heads, self.head_size, self.scale)
+        return self.finish(x_TD, attended_TE)
+
+    def project(self, x_TD: Tensor, cos_T12S: Tensor, sin_T12S: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [T, E] in their places, keys and values as the pool keeps them."""
+        qkv_TE: Tensor = self.qkv(self.attention_norm(x_TD))
+        num_rows, num_kv_heads = qkv_TE.shape[0], self.num_kv_heads
+        heads_THS = qkv_TE.view(num_rows, -1, self.head_size)
+        num_queries = heads_THS.shape[1] - 2 * num_kv_heads
+        if self.query_norm is not None and self.key_norm is not None:
+            query_THS = heads_THS[:, :num_queries]
+            key_THS = heads_THS[:, num_queries : num_queries + num_kv_heads]
+            query_THS.copy_(self.query_norm(query_THS))
+            key_THS.copy_(self.key_norm(key_THS))
+        halves_TH2S = heads_THS[:, : num_queries + num_kv_heads].view(num_rows, -1, 2, self.head_size // 2)
         torch.addcmul(halves_TH2S * cos_T12S, halves_TH2S.flip(2), sin_T12S, out=halves_TH2S)
+        split = num_queries * self.head_size
+        return qkv_TE[:, :split], qkv_TE[:, split:]
 
-    @staticmethod
-    def _halves(table_CS: Tensor, positions_T: Tensor) -> Tensor:
-        """[T, 1, 2, S / 2]."""
-        return table_CS.index_select(0, positions_T).view(len(positions_T), 1, 2, -1)
+    def finish(self, x_TD: Tensor, attended_TE: Tensor) -> Tensor:
+        """The rest of the layer behind its attention."""
+        x_TD = self.add_out(x_TD, attended_TE)
+        gate_TE, up_TE = self.gate_up(self.mlp_norm(x_TD)).chunk(2, dim=1)
+        result_TD: Tensor = self.add_down(x_TD, self.activation(gate_TE).mul_(up_TE))
+        return result_TD
+
+
+class _Norm(nn.Module):
+    """Root-mean-square norm.
+
+    On CPUs as a layer norm, which is one kernel where torch's own is ten: the mean of (x, -x) is zero, its variance
+    the mean square of x.
+    """
+
+    def __init__(self, weight_D: Tensor, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.width = weight_D.shape[0]
+        self.is_doubled = weight_D.device.type == "cpu"
+        self.weight = torch.cat((weight_D, weight_D)).detach() if self.is_doubled else weight_D.detach()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        if not self.is_doubled:
+            return F.rms_norm(rows, self.weight.shape, self.weight, self.eps)
+        both = torch.cat((rows, -rows), -1)
+        return F.layer_norm(both, self.weight.shape, self.weight, None, self.eps)[..., : self.width]
 
 
 def why_not_lean(model: PreTrainedModel) -> str | None:
@@ -115,19 +206,3 @@ def why_not_lean(model: PreTrainedModel) -> str | None:
         if not all(isinstance(part, ProjectionPart) for part in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
             return "not all of its projections are fused"
     return None
-
-
-def _layer_of(layer: Any, attention: LayerAttention) -> _Layer:
-    own, mlp = layer.self_attn, layer.mlp
-    return _Layer(
-        attention=attention,
-        attention_norm_D=layer.input_layernorm.weight,
-        qkv=own.q_proj.fused.linear,
-        query_norm_S=own.q_norm.weight if hasattr(own, "q_norm") else None,
-        key_norm_S=own.k_norm.weight if hasattr(own, "k_norm") else None,
-        out=own.o_proj,
-        mlp_norm_D=layer.post_attention_layernorm.weight,
-        gate_up=mlp.gate_proj.fused.linear,
-        activation=mlp.act_fn,
-        down=mlp.down_proj,
-    )

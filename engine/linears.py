@@ -43,7 +43,7 @@ class PackedLinear(nn.Module):
 
     def add_to(self, residual: Tensor, rows: Tensor) -> Tensor:
         """`residual` [..., O] plus the product, rounded once."""
-        output: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self._packed, self._bias, "add")
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(rows, residual, self._packed, self._bias, "add")
         return output
 
     def extra_repr(self) -> str:
@@ -73,12 +73,34 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def add_product(residual: Tensor, rows: Tensor, linear: nn.Module) -> Tensor:
-    """`residual` [..., O] plus the layer's product of `rows` [..., I]."""
-    if isinstance(linear, PackedLinear):
-        return linear.add_to(residual, rows)
-    product: Tensor = linear(rows)
-    return residual + product
+class SumWithProduct(nn.Module):
+    """A residual plus a layer's product of some rows."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """[..., O] and [..., I] -> [..., O]."""
+        product: Tensor = self.linear(rows)
+        return residual + product
+
+
+class PackedSumWithProduct(nn.Module):
+    """The same as one call, which rounds once."""
+
+    def __init__(self, linear: PackedLinear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """[..., O] and [..., I] -> [..., O]."""
+        return self.linear.add_to(residual, rows)
+
+
+def sum_with_product(linear: nn.Module) -> nn.Module:
+    """What adds the layer's product to a residual."""
+    return PackedSumWithProduct(linear) if isinstance(linear, PackedLinear) else SumWithProduct(linear)
 
 
 def pack_linears(model: nn.Module) -> int:

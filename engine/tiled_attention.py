@@ -19,89 +19,56 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from engine.attention_plan import LARGE_BLOCK, MEDIUM_BLOCK, TILE, AttentionPlan, MergeGroup, UnitBlock
+from engine.attention_plan import LARGE_BLOCK, MEDIUM_BLOCK, TILE, AttentionPlan
 from engine.kv_cache import LayerShape
+from engine.tile_steps import MergeInputs, TileInputs, UnitInputs, attend_tiles
 
 _NUM_PROBED = 8
 _LONE_BLOCKS = (1, 2, 4, 8)
 
 
 class TiledAttention:
-    """The plan of one step with its masks; computes the attention of any layer of that step."""
+    """The plan of one step; computes the attention of any layer of that step."""
 
     def __init__(self, plan: AttentionPlan) -> None:
         self._plan = plan
-        self._unit_masks: dict[tuple[int, int, int | None], Tensor] = {}
-        self._merge_masks: dict[tuple[int, int | None], Tensor] = {}
+        self._inputs: dict[tuple[int, int | None, torch.dtype], TileInputs] = {}
 
     def attend(self, query_TE: Tensor, slots_SE: Tensor, shape: LayerShape, scale: float, window: int | None) -> Tensor:
         """Attention of all rows over one layer's pool; [T, H * G * D] as the query, whose columns are [H, G, D]."""
-        plan = self._plan
-        if len(plan.blocks) == 1 and plan.blocks[0].is_every_row and window is None:
-            out_UGHD, _ = self._partials(plan.blocks[0], query_TE, slots_SE, shape, scale, window)
-            return out_UGHD.transpose(1, 2).reshape(query_TE.shape)
-        partials = [self._partials(block, query_TE, slots_SE, shape, scale, window) for block in plan.blocks]
-        out_XGHD, lse_XGH = partials[0] if len(partials) == 1 else map(torch.cat, zip(*partials, strict=True))
-        merged = [self._merge(index, out_XGHD, lse_XGH, window) for index in range(len(plan.merges))]
-        if plan.merges[0].rows_R is None:
-            out_TGHD = merged[0]
-        else:
-            out_TGHD = merged[0].new_empty(plan.num_rows, *merged[0].shape[1:])
-            for group, out_RGHD in zip(plan.merges, merged, strict=True):
-                assert group.rows_R is not None
-                out_TGHD.index_copy_(0, group.rows_R, out_RGHD)
-        return out_TGHD.transpose(1, 2).reshape(query_TE.shape).to(query_TE.dtype)
+        group = query_TE.shape[1] // (shape.num_heads * shape.key_size)
+        inputs = self.inputs(group, window, query_TE.dtype)
+        return attend_tiles(query_TE, slots_SE, inputs, shape.num_heads, shape.key_size, scale)
 
-    def _partials(
-        self, block: UnitBlock, query_TE: Tensor, slots_SE: Tensor, shape: LayerShape, scale: float, window: int | None
-    ) -> tuple[Tensor, Tensor]:
-        """Per row of each unit: values [U * M, G, H, D] and log normalisers [U * M, G, H]."""
-        num_units, num_heads, head_size = block.num_units, shape.num_heads, shape.key_size
-        query_YE = query_TE if block.is_every_row else query_TE.index_select(0, block.rows_Y)
-        query_UMHGD = query_YE.view(num_units, block.block, num_heads, -1, head_size)
-        group = query_UMHGD.shape[3]
-        query_UHQD = query_UMHGD.transpose(1, 2).reshape(num_units, num_heads, -1, head_size)
-        kv_UHPD = slots_SE.index_select(0, block.slots_Z).view(num_units, TILE, -1, head_size).transpose(1, 2)
-        out_UHQD, lse_UHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query_UHQD,
-            kv_UHPD[:, :num_heads],
-            kv_UHPD[:, num_heads:],
-            attn_mask=self._unit_mask(block, num_heads, group, window, query_TE.dtype),
-            scale=scale,
+    def inputs(self, group: int, window: int | None, dtype: torch.dtype) -> TileInputs:
+        """What the layers of one group size and window read."""
+        key = (group, window, dtype)
+        if key not in self._inputs:
+            self._inputs[key] = _inputs_of(self._plan, *key)
+        return self._inputs[key]
+
+
+def _inputs_of(plan: AttentionPlan, group: int, window: int | None, dtype: torch.dtype) -> TileInputs:
+    units = [
+        UnitInputs(
+            rows_Y=None if block.is_every_row else block.rows_Y,
+            slots_Z=block.slots_Z,
+            mask_U1QP=block.mask(window).to(dtype).repeat_interleave(group, dim=2),
+            num_units=block.num_units,
         )
-        # The kernel writes rows before heads, so these are views.
-        out_XGHD = out_UHQD.transpose(1, 2).reshape(-1, group, num_heads, head_size)
-        lse_XGH = lse_UHQ.transpose(1, 2).reshape(-1, group, num_heads)
-        return out_XGHD, lse_XGH
-
-    def _merge(self, index: int, out_XGHD: Tensor, lse_XGH: Tensor, window: int | None) -> Tensor:
-        """[R, G, H, D], float32."""
-        group = self._plan.merges[index]
-        if group.num_tiles == 1 and window is None:
-            return out_XGHD.index_select(0, group.partials_X).float()
-        out_RNGHD = out_XGHD.index_select(0, group.partials_X).view(-1, group.num_tiles, *out_XGHD.shape[1:])
-        lse_RNC = lse_XGH.index_select(0, group.partials_X).view(-1, group.num_tiles, lse_XGH[0].numel())
-        lse_RNC += self._merge_mask(index, group, window)
-        weights_RNC = (lse_RNC - lse_RNC.amax(1, keepdim=True)).exp_()
-        weights_RNC /= weights_RNC.sum(1, keepdim=True)
-        weights_RNGH1 = weights_RNC.view(*out_RNGHD.shape[:-1], 1)
-        out_RGHD: Tensor = (out_RNGHD * weights_RNGH1).sum(1)
-        return out_RGHD
-
-    def _unit_mask(
-        self, block: UnitBlock, num_heads: int, group: int, window: int | None, dtype: torch.dtype
-    ) -> Tensor:
-        key = (block.block, group, window)
-        if key not in self._unit_masks:
-            mask_U1MP = block.mask(window).to(dtype)
-            self._unit_masks[key] = mask_U1MP.repeat_interleave(group, dim=2)
-        mask_U1QP = self._unit_masks[key]
-        return mask_U1QP.expand(-1, num_heads, -1, -1)
-
-    def _merge_mask(self, index: int, group: MergeGroup, window: int | None) -> Tensor:
-        if (index, window) not in self._merge_masks:
-            self._merge_masks[index, window] = group.mask(window)
-        return self._merge_masks[index, window]
+        for block in plan.blocks
+    ]
+    is_in_order = len(plan.blocks) == 1 and plan.blocks[0].is_every_row
+    merges = [
+        MergeInputs(
+            rows_R=merge.rows_R,
+            partials_X=None if is_in_order else merge.partials_X,
+            num_tiles=merge.num_tiles,
+            mask_RN1=None if merge.num_tiles == 1 else merge.mask(window),
+        )
+        for merge in plan.merges
+    ]
+    return TileInputs(units, merges, plan.num_rows)
 
 
 @lru_cache(maxsize=64)

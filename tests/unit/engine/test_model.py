@@ -10,9 +10,13 @@ import pytest
 import torch
 from transformers import DeepseekV3Config, LlavaConfig, MambaConfig, PreTrainedConfig, Qwen3NextConfig, T5Config
 
+from engine.batch import WorkItem
 from engine.checks import check_agreement
+from engine.kv_cache import KVCache
 from engine.lean_decoder import LeanDecoder
 from engine.model import ModelRefused, TargetModel, load_target, refuse_config
+from engine.pages import PageId
+from engine.tree import TokenTree
 from tests.tiny_targets import write_tiny_target
 
 CPU = torch.device("cpu")
@@ -81,6 +85,28 @@ def test_which_families_have_a_lean_step(tmp_path: Path, family: str, is_lean: b
     assert has_lean_step(target) == is_lean
     assert check_agreement(target, 8) < 1e-4
     assert has_lean_step(target) == is_lean
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3"])
+def test_a_lean_step_compiles_to_the_same_bits(
+    tmp_path: Path, family: str, dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = load_target(write_tiny_target(tmp_path, family), dtype, CPU)
+    assert target.lean is not None
+    if target.lone_block is None:
+        pytest.skip(f"on this processor the kernel's rows depend on each other in {dtype}")
+    cache = KVCache(target.kv_layers, 32, 16, dtype, CPU)
+    tree = TokenTree((5, 6, 7, 8), (-1, -1, 0, 1), (0, 1, 0, 0))
+    pages = [PageId(page) for page in range(1, 14)]
+    items = [WorkItem(list(range(60)) * 2, 10, pages[:11], tree, True), WorkItem([3, 4], 0, pages[11:], tree, True)]
+
+    batch = target.pack(items, cache, 8)
+    compiled_RV = target.forward(batch)
+    target.lean.compiled = target.lean.step
+
+    assert torch.equal(target.forward(batch), compiled_RV)
+    assert "without TorchScript" not in caplog.text
 
 
 def test_the_demo_target_is_served_in_bf16(request: pytest.FixtureRequest) -> None:
