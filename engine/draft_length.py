@@ -32,18 +32,25 @@ _HYSTERESIS = 1.02
 _REEVALUATE_STEPS = 8
 _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
-_PROBE_AFTER_STEPS = 500
-"""After so many steps without drafts some are drafted, to learn whether that is still right."""
+_PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 500, 4_000
+"""After so many steps without drafts some are drafted, to learn whether that is still right; twice as many each time
+that it was."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
 _TRY_OTHER_WINDOWS = 8
 """Of so many windows with drafts, one is spent in the other of the two modes."""
 _TRUST_SESSION, _TRUST_WINDOW = 1 / 64, 0.25
 """Weight of a window's measurement, for each session in it and at most: few rounds say little."""
+_TRUST_ASSUMED = 4
+"""As how many windows counts what is assumed of a mode before it was measured."""
+_TRUST_PROBE = 0.15
+"""Weight of a window after a long time without drafts."""
 _FORGET_STEP = 0.995
 _FORGET_NODE = 0.998
 _FORGET_WAIT = 0.95
 _TRUSTED_STEPS = 16
+_INERTIA = np.diag([1e-2, 1e-2, 1e-6])
+"""A little weight on the last fit: steps that are all alike do not tell a row's cost from a step's."""
 _OUTLIER = 4.0
 """A step longer than this many predictions says nothing about the next (the machine was busy with something else)."""
 
@@ -61,7 +68,7 @@ class StepCost:
     """Least squares with exponential forgetting of seconds over (context tokens, rows, 1)."""
 
     def __init__(self) -> None:
-        self._products = np.diag([1e-2, 1e-2, 1e-6])  # a little weight on zero: one step alone fits anything
+        self._products: Floats = np.zeros((3, 3))
         self._targets: Floats = np.zeros(3)
         self._coefficients: Floats = np.zeros(3)
         self._num_steps = 0
@@ -82,9 +89,10 @@ class StepCost:
     def fit(self) -> tuple[float, float, float]:
         """Seconds a context token, a row, a step; none of them negative."""
         kept = np.array([True, True, True])
+        products, targets = self._products + _INERTIA, self._targets + _INERTIA @ self._coefficients
         for _ in range(3):
             solution = np.zeros(3)
-            solution[kept] = np.linalg.solve(self._products[np.ix_(kept, kept)], self._targets[kept])
+            solution[kept] = np.linalg.solve(products[np.ix_(kept, kept)], targets[kept])
             if not (solution < 0).any():
                 break
             kept &= solution >= 0
@@ -164,6 +172,7 @@ class DraftLengths:
         """Measured over foretold rate."""
         self._ahead_gain = 1.0
         """Rate of drafting ahead over that of drafting."""
+        self._num_measured: Counter[Mode] = Counter()
         self._foretold = 0.0
         """Rate foretold for the present window; 0: no window runs."""
         self._window_tokens = 0
@@ -175,6 +184,7 @@ class DraftLengths:
         self._countdown = 0
         self._num_steps = 0
         self._steps_without = 0
+        self._probe_after = _PROBE_AFTER_STEPS
         self._last_sessions = 0
 
     def observe_step(self, num_rows: int, num_context: int, seconds: float) -> None:
@@ -250,7 +260,11 @@ class DraftLengths:
         drafted_truth = self._truth[Mode.DRAFT] * max(self._ahead_gain, 1.0)
         gain = drafted_rate * drafted_truth / (plain_rate * self._truth[Mode.PLAIN])
         wins = gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
-        self._probes = not wins and self._steps_without >= _PROBE_AFTER_STEPS
+        self._probes = not wins and self._steps_without >= self._probe_after
+        if wins:
+            self._probe_after = _PROBE_AFTER_STEPS
+        elif self._probes:
+            self._probe_after = min(2 * self._probe_after, _PROBE_AT_LEAST_EVERY)
         self.mode = self._drafting_mode() if wins or self._probes else Mode.PLAIN
         for session in drafting:
             session.num_nodes = 0
@@ -273,8 +287,10 @@ class DraftLengths:
         """Compare what a window gave with what was foretold for it."""
         if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
             measured = self._window_tokens / self._window_s / self._foretold
-            weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
             measured = min(max(measured, 0.1), 2.0)
+            weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
+            weight = max(weight, 1 / (_TRUST_ASSUMED + self._num_measured[self.mode]), _TRUST_PROBE * self._probes)
+            self._num_measured[self.mode] += 1
             if self.mode is Mode.AHEAD:
                 self._ahead_gain += weight * (measured / self._truth[Mode.DRAFT] - self._ahead_gain)
             else:

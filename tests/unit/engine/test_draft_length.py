@@ -75,6 +75,20 @@ def test_planted_costs_are_recovered() -> None:
     assert per_context_s == pytest.approx(2e-7, rel=0.2)
 
 
+def test_steps_that_are_all_alike_do_not_unlearn_the_cost_of_a_row() -> None:
+    cost = StepCost()
+    for step in range(200):
+        num_rows, num_context = 1 + step % 6, 100 + 7 * step
+        cost.observe(num_rows, num_context, 4e-3 + 3e-4 * num_rows + 1e-6 * num_context)
+    for _ in range(20_000):
+        cost.observe(1, 100, 4.4e-3)
+
+    _, per_row_s, per_step_s = cost.fit()
+
+    assert per_row_s == pytest.approx(3e-4, rel=0.1)
+    assert per_step_s == pytest.approx(4e-3, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("per_row_s", "wait_s", "acceptance"),
     [(1e-5, 1e-3, 0.8), (3e-4, 2e-3, 0.7), (1e-3, 1e-3, 0.6), (1e-4, 4e-3, 0.3), (3e-3, 2e-3, 0.5)],
@@ -108,6 +122,22 @@ def test_zero_is_tried_again_and_left_when_drafts_pay() -> None:
     chosen = simulate(lengths, sessions, 1e-5, 1e-3, 0.9, steps=2_000)
 
     assert chosen[-1] > 0
+
+
+def test_drafts_that_go_on_not_paying_are_tried_ever_more_rarely() -> None:
+    lengths, sessions = DraftLengths(), drafting(1)
+    simulate(lengths, sessions, 1e-3, 2e-2, 0.5, steps=2_000)
+
+    chosen = simulate(lengths, sessions, 1e-3, 2e-2, 0.5, steps=8_000)
+
+    assert 0 < sum(length > 0 for length in chosen) <= 0.005 * len(chosen)
+
+
+def test_a_hidden_cost_of_drafts_is_learnt_within_a_few_windows() -> None:
+    """The model alone would draft: it promises 1.2 times the tokens a second, and the truth is 0.8 times."""
+    chosen = simulate(DraftLengths(), drafting(1), 1e-4, 3e-3, 0.6, steps=400, drafting_slowdown=1.7)
+
+    assert sum(length > 0 for length in chosen) <= 0.3 * len(chosen)
 
 
 def test_what_the_model_does_not_know_is_measured() -> None:
