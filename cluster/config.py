@@ -103,7 +103,9 @@ class Placement(Enum):
     """Where a drafter runs."""
 
     TIER = "tier"
+    """In a deployment of its own."""
     TARGET = "target"
+    """Between the target's steps: nothing to send, but its time is the target's."""
 
 
 class DrafterConfig(_Section):
@@ -119,13 +121,18 @@ class DrafterConfig(_Section):
     num_cpus: Fraction = 0.1
     num_gpus: Fraction = 0.0
     num_threads: Count = 1
+    placement: Annotated[Placement, Field(strict=False)] = Placement.TIER
 
-    @property
-    def placement(self) -> Placement:
-        return Placement.TARGET if self.method == "ngram" else Placement.TIER
+    @model_validator(mode="before")
+    @classmethod
+    def _place(cls, fields: Any) -> Any:
+        is_ngram = isinstance(fields, dict) and fields.get("method") == "ngram"
+        return {"placement": Placement.TARGET.value} | fields if is_ngram else fields
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.method == "ngram" and self.placement is Placement.TIER:
+            raise ValueError("placement: method 'ngram' runs in the target; remove the key")
         if self.method == "lm" and self.model is None:
             raise ValueError("model: missing; method 'lm' needs the directory of a drafter model")
         if self.method == "ngram" and self.model is not None:

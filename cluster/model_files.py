@@ -22,7 +22,7 @@ class TargetFacts:
 def check_models(config: Config) -> None:
     """ConfigError when a directory that the configuration names lacks what a model needs."""
     _check("target.model", config.target.model, ("config.json", "tokenizer.json"))
-    for name, drafter in config.tier_drafters.items():
+    for name, drafter in config.drafters.items():
         if drafter.model is not None:
             _check(f"drafters.{name}.model", drafter.model, ("config.json", "drafter.json"))
 

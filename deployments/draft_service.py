@@ -16,14 +16,12 @@ import torch
 
 from cluster.config import Config
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
-from cluster.model_files import target_facts
+from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_to_bytes
 from engine.draft_queue import Committed, DraftQueue
 from engine.drafters.base import DraftSession, DraftVerdict
-from engine.drafters.config import DrafterConfig
-from engine.drafters.lm import LMDrafter
-from engine.identity import eos_ids
+from engine.drafters.checkpoint import read_manifest
 from engine.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -44,16 +42,8 @@ class DraftService:
     def __init__(self, config: Config, name: str, replica_id: str, token: str) -> None:
         drafter_config = config.drafters[name]
         torch.set_num_threads(drafter_config.num_threads)
-        drafter = LMDrafter.from_config(
-            DrafterConfig(
-                method=drafter_config.method,
-                vocab_size=target_facts(config).vocab_size,
-                eos_token_ids=tuple(eos_ids(config.target.model)),
-                model=drafter_config.model,
-                device="cuda" if drafter_config.num_gpus > 0 else "cpu",
-            )
-        )
-        self._queue = DraftQueue(drafter)
+        device = "cuda" if drafter_config.num_gpus > 0 else "cpu"
+        self._queue = DraftQueue(configured_drafter(config, name, device))
         self._events = asyncio.get_running_loop()
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
@@ -61,11 +51,9 @@ class DraftService:
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._drafter_ids: dict[SessionKey, int] = {}
-        self._hello = Hello(
-            peer_id=replica_id,
-            target_id=drafter.manifest.target_id,
-            tokenizer_hash=drafter.manifest.tokenizer_hash,
-        )
+        assert drafter_config.model is not None, name
+        manifest = read_manifest(drafter_config.model)
+        self._hello = Hello(peer_id=replica_id, target_id=manifest.target_id, tokenizer_hash=manifest.tokenizer_hash)
         self.server = PeerServer(
             self, token, heartbeat_s=config.limits.heartbeat_s, lease_s=config.limits.lease_s, clock=self._events.time
         )

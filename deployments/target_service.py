@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.config import Config
+from cluster.config import Config, Placement
 from cluster.errors import ContextTooLong, Overloaded, PolydraftError
 from cluster.messages import (
     Block,
@@ -28,10 +28,10 @@ from cluster.messages import (
 )
 from cluster.probes import tokenizer_hash
 from cluster.text import Tokenizer
+from deployments.drafters import check_made_for_target, configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
-from engine.drafters import DrafterConfig, create_drafter
-from engine.drafters.base import Placement
+from engine.drafters import Drafter
 from engine.engine import CannotServe, Engine, EngineConfig, Numerics, StepOutcome
 from engine.identity import numerics_id, target_id
 from engine.loop import Command, EngineLoop
@@ -78,11 +78,7 @@ class TargetService:
         is_invariant = Numerics(target.numerics) is Numerics.INVARIANT
         model = load_target(target.model, _DTYPES[target.dtype], device, is_invariant=is_invariant)
         engine_config = _engine_config(config, model.max_context)
-        local_drafters = {
-            name: create_drafter(DrafterConfig(drafter.method, model.vocab_size, tuple(model.eos_ids)))
-            for name, drafter in config.drafters.items()
-            if drafter.placement.value == Placement.TARGET.value
-        }
+        local_drafters = _local_drafters(config, device)
         self._engine = Engine(model, VERIFIERS[target.verifier], engine_config, local_drafters)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
@@ -228,6 +224,14 @@ class TargetService:
 
 def _offer(engine: Engine, session_id: int, block: Block, tree: TokenTree) -> None:
     engine.draft(session_id, block.base_length, block.base_hash, tree)
+
+
+def _local_drafters(config: Config, device: torch.device) -> dict[str, Drafter]:
+    """Those that the configuration places in the target's step."""
+    names = [name for name, drafter in config.drafters.items() if drafter.placement is Placement.TARGET]
+    for name in names:
+        check_made_for_target(config, name)
+    return {name: configured_drafter(config, name, device.type) for name in names}
 
 
 def _device_name(wanted: str) -> str:

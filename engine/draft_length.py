@@ -7,16 +7,16 @@
 A block's nodes come likeliest first, so a block cut to k nodes is the drafter's best block of k. For each drafter,
 a_j is how often its j-th node was accepted and o_j how often there was one; r_i says how much better a session fares
 than the others. All are moving averages, A, B and C a least-squares fit over the last steps, wait the time that the
-engine stood still before drafted steps. What the model does not know (sessions out of step, drafters and target that
-share a processor) is in one factor for each `Mode`, the measured tokens a second over the foretold; now and then
-another mode is tried to keep its factor true. Nothing of this touches the text: verification is coupled to the target
-alone.
+target stood still before steps with blocks of these drafters. What the model does not know (sessions out of step,
+drafters and target that share a processor) is in one factor for each `Mode`, the measured tokens a second over the
+foretold; now and then another mode is tried to keep its factor true. Nothing of this touches the text: verification is
+coupled to the target alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -150,8 +150,6 @@ class Drafting:
     drafter: str
     max_nodes: int
     """What the request allows; 0: it does not draft."""
-    waits: bool = True
-    """Whether its blocks come from outside, so that a step may have to wait for them."""
     rate: SessionRate = field(default_factory=SessionRate)
     num_nodes: int = 0
     """What the next block gets."""
@@ -167,7 +165,8 @@ class DraftLengths:
         self.chosen: Counter[int] = Counter()
         """How often each length was set, for metrics."""
         self._rates: dict[str, NodeRates] = {}
-        self._wait_s = 0.0
+        self._wait_s: dict[str, float] = {}
+        """For the blocks of each drafter."""
         self._truth = {Mode.PLAIN: 1.0, Mode.DRAFT: 1.0}
         """Measured over foretold rate."""
         self._ahead_gain = 1.0
@@ -199,9 +198,11 @@ class DraftLengths:
         self._num_steps += 1
         self._steps_without = 0 if self.drafts else self._steps_without + 1
 
-    def observe_wait(self, seconds: float) -> None:
-        """The engine stood still for so long before a drafted step."""
-        self._wait_s += (1 - _FORGET_WAIT) * (min(seconds, _LONGEST_WAIT_S) - self._wait_s)
+    def observe_wait(self, drafters: Collection[str], seconds: float) -> None:
+        """The target stood still for so long before a step with blocks of these drafters."""
+        for name in drafters:
+            before_s = self._wait_s.setdefault(name, 0.0)
+            self._wait_s[name] += (1 - _FORGET_WAIT) * (min(seconds, _LONGEST_WAIT_S) - before_s)
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
@@ -253,7 +254,7 @@ class DraftLengths:
             presence_J = of.presence()[:most] * (np.arange(most) < session.max_nodes)
             tokens_K += np.cumsum(session.rate.ratio * of.acceptance()[:most] * presence_J)
             rows_K += np.cumsum(presence_J)
-        wait_s = self._wait_s if any(session.waits for session in drafting) else 0.0
+        wait_s = max(self._wait_s.get(name, 0.0) for name in rates)
         rates_K = (num_rows + tokens_K) / np.maximum(fixed_s + per_row * (num_rows + rows_K) + wait_s, 1e-9)
         drafted_rate, plain_rate = float(rates_K.max()), num_rows / max(fixed_s + per_row * num_rows, 1e-9)
 

@@ -14,8 +14,9 @@ import torch
 from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
 from engine.draft_length import DraftLengths, Mode
-from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
+from engine.drafters.base import Drafter, DraftVerdict
 from engine.kv_cache import KVCache
+from engine.local_drafting import LocalDrafters
 from engine.model import TargetModel
 from engine.pages import PagePool
 from engine.prefixes import PrefixCounters
@@ -104,7 +105,7 @@ class Engine:
         self.target = target
         self.verifier = verifier
         self.config = config
-        self.local_drafters = dict(local_drafters or {})
+        self.local_drafters = LocalDrafters(local_drafters or {})
         self.clock = clock
         self.min_rows = self._checked_min_rows()
         self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
@@ -155,19 +156,16 @@ class Engine:
         sequence.drafting.num_nodes = self.draft_lengths.first_length(sequence.drafting.max_nodes)
         sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
-        for drafter in self.local_drafters.values():
-            drafter.open([DraftSession(sequence.id, request.token_ids, request.sampling)])
 
     def _check_local(self, local: LocalDrafting) -> None:
         if local.method and local.method not in self.local_drafters:
-            known = ", ".join(sorted(self.local_drafters)) or "none"
+            known = ", ".join(self.local_drafters.names) or "none"
             raise CannotServe(f"this target has no drafting method {local.method!r}; it has: {known}")
 
     def close(self, session_id: int) -> None:
         """Forget a sequence; its KV is free before the next step. Unknown ids are ignored."""
         self.scheduler.remove(session_id)
-        for drafter in self.local_drafters.values():
-            drafter.close([session_id])
+        self.local_drafters.close(session_id)
 
     def draft(self, session_id: int, base_length: int, base_hash: int, tree: TokenTree) -> bool:
         """Offer a block for the next round; False (and counted) if it builds on another sequence than ours.
@@ -206,7 +204,7 @@ class Engine:
     def step(self) -> tuple[list[StepOutcome], float | None]:
         """One round for every sequence that can run; without one, seconds until a deadline (None: until input)."""
         self._choose_lengths()
-        self._draft_locally()
+        self.local_drafters.draft(self.scheduler.sequences.values())
         plan = self.scheduler.plan(self.clock())
         if not plan.work:
             return [], plan.wait_s
@@ -223,18 +221,6 @@ class Engine:
         sessions = [sequence.drafting for sequence in decoding if sequence.drafting.max_nodes > 0]
         num_context = sum(len(sequence.token_ids) for sequence in decoding)
         self.draft_lengths.choose(sessions, len(decoding) - len(sessions), num_context)
-
-    def _draft_locally(self) -> None:
-        """Give the sequences that draft by themselves a block for their next round."""
-        by_method: dict[str, list[DraftWork]] = {}
-        for sequence in self.scheduler.sequences.values():
-            local = sequence.local
-            num_nodes = sequence.drafting.num_nodes
-            if local is not None and num_nodes > 0 and sequence.draft is None and sequence.can_draft:
-                by_method.setdefault(local.method, []).append(DraftWork(sequence.id, num_nodes))
-        for method, wanted in by_method.items():
-            for work, tree in zip(wanted, self.local_drafters[method].propose(wanted), strict=True):
-                self.scheduler.sequences[work.session_id].draft = tree
 
     def _choose(self, work: SequenceOf[Work]) -> list[Choice]:
         """One packed pass over pending tokens and trees, and what the target commits where all tokens are read."""
@@ -267,7 +253,7 @@ class Engine:
                 item.sequence.num_cached += item.num_tokens
                 self.scheduler.prefixes.register(item.sequence)
         self._keep_paths()
-        self._tell_local_drafters(outcomes)
+        self.local_drafters.observe(DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes)
         for outcome in outcomes:
             if outcome.finish is not None:
                 self.close(outcome.session_id)
@@ -308,7 +294,7 @@ class Engine:
             draft_nodes=sequence.asked_nodes,
             finish=finish,
             late_draft=item.late_draft,
-            draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD and sequence.drafting.waits,
+            draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD,
             num_found=min(num_found, sequence.request.prompt_length),
         )
 
@@ -340,18 +326,13 @@ class Engine:
             self.cache.move(from_slots_N, to_slots_N)
             self._moves.clear()
 
-    def _tell_local_drafters(self, outcomes: list[StepOutcome]) -> None:
-        verdicts = [DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes]
-        for drafter in self.local_drafters.values():
-            drafter.observe(verdicts)
-
     def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> float:
         """Seconds that the engine stood still before this step although a sequence of it was there."""
         since_s = max(self._ended_s, min(item.sequence.waiting_since_s for item in work))
         wait_s = max(started_s - since_s, 0.0)
         self._stood_still = wait_s > STANDING_STILL * self.scheduler.predicted_step_s
-        if any(item.had_block and item.sequence.drafting.waits for item in work):
-            self.draft_lengths.observe_wait(wait_s)
+        drafters = {item.sequence.drafting.drafter for item in work if item.had_block}
+        self.draft_lengths.observe_wait(drafters, wait_s)
         return wait_s
 
     def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float, wait_s: float) -> None:

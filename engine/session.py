@@ -151,4 +151,4 @@ def _drafting(request: OpenRequest, local: LocalDrafting | None) -> Drafting:
         max_nodes = min(request.max_draft_nodes, MAX_NODES)
         return Drafting(request.drafter, max_nodes, num_nodes=max_nodes)
     max_nodes = min(local.max_nodes, MAX_NODES) if local.method else 0
-    return Drafting(local.method, max_nodes, waits=False, num_nodes=max_nodes)
+    return Drafting(local.method, max_nodes, num_nodes=max_nodes)

@@ -28,14 +28,14 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["local.yaml", "gpu.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "gpu.yaml", "single.yaml"])
 def test_shipped_configurations_load(name: str) -> None:
     config = load(ROOT / "configs" / name)
 
     assert config.known_languages == ("de", "fr", "ja", "ru", "zh")
     assert config.target.model == ROOT / "models" / "target"
     assert config.drafters["ngram"].placement is Placement.TARGET
-    assert set(config.tier_drafters) == {"de", "fr", "ja", "ru", "zh"}
+    assert set(config.tier_drafters) == (set() if name == "single.yaml" else {"de", "fr", "ja", "ru", "zh"})
 
 
 def test_values_and_derived_tables(tmp_path: Path) -> None:
@@ -46,6 +46,14 @@ def test_values_and_derived_tables(tmp_path: Path) -> None:
     assert config.known_languages == ("de", "en", "nl")
     assert set(config.all_tenants) == {"default", "acme"}
     assert (config.cluster.host, config.cluster.grpc_port, config.limits.lease_s) == ("127.0.0.1", 50_051, 5.0)
+
+
+def test_a_drafter_with_a_model_may_run_in_the_target_and_lookup_runs_nowhere_else(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD), ["drafters.de.placement=target"])
+
+    assert "de" not in config.tier_drafters
+    with pytest.raises(ConfigError, match="placement: method 'ngram' runs in the target; remove the key"):
+        load(write(tmp_path, GOOD), ["drafters.look={method: ngram, placement: tier}"])
 
 
 def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from cluster.config import Config
+from cluster.config import Config, Placement
 from cluster.errors import ContextTooLong, Overloaded
 from cluster.messages import (
     Block,
@@ -102,6 +102,13 @@ async def _serve(
     await server.stop(None)
     service.stop()
     service.check_health()
+
+
+async def test_a_drafter_of_another_target_is_refused_in_the_targets_step(config: Config) -> None:
+    local = config.drafters["de"].model_copy(update={"placement": Placement.TARGET})
+
+    with pytest.raises(ValueError, match=r"drafter de was trained for target .* train one for"):
+        TargetService(config.model_copy(update={"drafters": {"de": local}}), "target-1", TOKEN)
 
 
 def _open(local: LocalDraft | None, credit: int = 1_000, temperature: float = 0.8) -> Open:

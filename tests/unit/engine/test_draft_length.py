@@ -38,7 +38,7 @@ def simulate(
         lengths.choose(sessions, 0, context)
         num_rows = len(sessions) + sum(session.num_nodes for session in sessions)
         if any(session.num_nodes for session in sessions):
-            lengths.observe_wait(wait_s)
+            lengths.observe_wait({"de"}, wait_s)
         for session in sessions:
             accepted = 0
             while accepted < session.num_nodes and rng.random() < acceptance:

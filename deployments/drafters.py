@@ -1,0 +1,38 @@
+"""Drafters as the configuration names them, for a tier of their own and for the target's step alike."""
+
+from __future__ import annotations
+
+from cluster.config import Config
+from cluster.model_files import target_facts
+from cluster.probes import tokenizer_hash
+from engine.drafters import Drafter, DrafterConfig, create_drafter
+from engine.drafters.checkpoint import read_manifest
+from engine.identity import eos_ids, target_id
+
+
+def configured_drafter(config: Config, name: str, device: str) -> Drafter:
+    """Load one. ValueError says what is wrong with its directory."""
+    drafter, target = config.drafters[name], config.target.model
+    return create_drafter(
+        DrafterConfig(
+            method=drafter.method,
+            vocab_size=target_facts(config).vocab_size,
+            eos_token_ids=tuple(eos_ids(target)),
+            model=drafter.model,
+            max_nodes=drafter.max_draft_tokens,
+            device=device,
+        )
+    )
+
+
+def check_made_for_target(config: Config, name: str) -> None:
+    """Raise ValueError if a drafter's model was trained for another target."""
+    drafter, target = config.drafters[name], config.target.model
+    if drafter.model is None:
+        return
+    manifest = read_manifest(drafter.model)
+    if (manifest.target_id, manifest.tokenizer_hash) != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
+        raise ValueError(
+            f"drafter {name} was trained for target {manifest.target_id}; train one for {target_id(target)} "
+            "or take it out of the configuration"
+        )
