@@ -36,6 +36,7 @@ MAX_TOKENS = 64
 IDLE = "waiting"
 CATEGORIES = (
     # What a stack is counted as: the first of these parts that occurs in it, looked for from the top.
+    ("compiled step", ("engine/torchscript.py",)),
     ("linear layers", ("engine/linears.py",)),
     ("attention", ("engine/tiled_attention.py", "engine/attention.py", "engine/kv_cache.py")),
     ("rest of the forward pass", ("engine/lean_decoder.py", "engine/model.py")),
