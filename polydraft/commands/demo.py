@@ -27,7 +27,7 @@ MAX_TOKENS = 80
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, default=Path("configs/local.yaml"), metavar="FILE")
+    parser.add_argument("--config", type=Path, default=Path("configs/single.yaml"), metavar="FILE")
     parser.add_argument("--address", type=address, metavar="HOST:PORT", help="use a cluster that runs already")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR", help="where the plot goes")
 
