@@ -221,6 +221,11 @@ class Config(_Section):
         """Those with a deployment of their own."""
         return {name: d for name, d in self.drafters.items() if d.placement is Placement.TIER}
 
+    @property
+    def target_drafters(self) -> dict[str, DrafterConfig]:
+        """Those that run in the target's step."""
+        return {name: d for name, d in self.drafters.items() if d.placement is Placement.TARGET}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         owner: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.config import Config
+from cluster.errors import ConfigError
 from cluster.model_files import target_facts
 from cluster.probes import tokenizer_hash
 from engine.drafters import Drafter, DrafterConfig, create_drafter
@@ -25,14 +26,22 @@ def configured_drafter(config: Config, name: str, device: str) -> Drafter:
     )
 
 
-def check_made_for_target(config: Config, name: str) -> None:
-    """Raise ValueError if a drafter's model was trained for another target."""
-    drafter, target = config.drafters[name], config.target.model
-    if drafter.model is None:
-        return
-    manifest = read_manifest(drafter.model)
-    if (manifest.target_id, manifest.tokenizer_hash) != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
-        raise ValueError(
-            f"drafter {name} was trained for target {manifest.target_id}; train one for {target_id(target)} "
-            "or take it out of the configuration"
-        )
+def check_local_drafters(config: Config) -> None:
+    """Raise ConfigError if a drafter placed in the target's step was trained for another target.
+
+    Those of a tier say whom they were trained for when a router greets them.
+    """
+    target = config.target.model
+    for name, drafter in config.target_drafters.items():
+        if drafter.model is None:
+            continue
+        try:
+            manifest = read_manifest(drafter.model)
+        except ValueError as error:
+            raise ConfigError(f"drafters.{name}.model: {error}") from None
+        found = (manifest.target_id, manifest.tokenizer_hash)
+        if found != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
+            raise ConfigError(
+                f"drafters.{name}.model: drafter {name} was trained for target {manifest.target_id}; train one for "
+                f"{target_id(target)} or take it out of the configuration"
+            )

@@ -57,6 +57,10 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     config = load(config_path, changes)
     check_models(config)
     target_facts(config)
+    if any(drafter.model is not None for drafter in config.target_drafters.values()):
+        from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
+
+        check_local_drafters(config)
     _check_port(config)
     try:
         with _stop_signals(), _ray(config), _application(config):

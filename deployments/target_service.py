@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.config import Config, Placement
+from cluster.config import Config
 from cluster.errors import ContextTooLong, Overloaded, PolydraftError
 from cluster.messages import (
     Block,
@@ -28,7 +28,7 @@ from cluster.messages import (
 )
 from cluster.probes import tokenizer_hash
 from cluster.text import Tokenizer
-from deployments.drafters import check_made_for_target, configured_drafter
+from deployments.drafters import check_local_drafters, configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
 from engine.drafters import Drafter
@@ -228,10 +228,8 @@ def _offer(engine: Engine, session_id: int, block: Block, tree: TokenTree) -> No
 
 def _local_drafters(config: Config, device: torch.device) -> dict[str, Drafter]:
     """Those that the configuration places in the target's step."""
-    names = [name for name, drafter in config.drafters.items() if drafter.placement is Placement.TARGET]
-    for name in names:
-        check_made_for_target(config, name)
-    return {name: configured_drafter(config, name, device.type) for name in names}
+    check_local_drafters(config)
+    return {name: configured_drafter(config, name, device.type) for name in config.target_drafters}
 
 
 def _device_name(wanted: str) -> str:
