@@ -30,7 +30,7 @@ from polydraft.commands.bench_stats import Record
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.common import NamedPrompt
 from polydraft.options import GenerateOptions
-from training.corpus import LANGUAGES
+from training.demo_family.corpus import LANGUAGES
 
 MAX_TOKENS = 64
 SEED = 7

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from training.corpus import LANGUAGES, pack, prompt_text, read_pairs
+from training.demo_family.corpus import LANGUAGES, pack, prompt_text, read_pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,28 @@
-"""The target writes answers to training prompts: what the drafters learn from.
+"""The target writes answers to the languages' prompts: what the drafters learn from.
 
 One JSON object a line, in `<work>/<language>.<worker>.jsonl`: id, language, temperature, prompt_ids, answer_ids,
-top_ids, top_probs. `<work>/target.json` names the target; answers of two targets are never mixed. A run that was
-cut off goes on with the ids that are missing.
+top_ids, top_probs. A run that was cut off goes on with the ids that are missing.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
+from tqdm import tqdm
+from transformers import PreTrainedModel
 
-from engine.identity import target_id
-from training.corpus import LANGUAGES, Pair, everyday_pairs, pack, prompt_text, read_training_pairs
-from training.examples import eos_id
-from training.generation import groups_of_equal_length, write_answers
+from training.files import append_lines, drop_partial_line, read_lines
+from training.generation import batches_of_like_length, write_answers
+from training.prompts import EncodedText
 
-SEED = 20_261_123
-GREEDY_SHARE = 0.7
-TEMPERATURES = (0.3, 0.7, 1.0)
-"""The rest is divided evenly over these."""
-MAX_PACKED = 4
-MAX_ANSWER_TOKENS = 96
-ROWS_A_BATCH = 96
+HELD_OUT = 0.04
+"""Share of the answers that no drafter is trained on; `evaluate` takes its records from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +30,8 @@ class Task:
     """A prompt that the target shall answer."""
 
     id: str
-    language: str
     temperature: float
-    prompt_ids: list[int]
+    prompt_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,115 +46,86 @@ class Record:
     top_ids: list[list[int]]
     top_probs: list[list[float]]
 
-
-def plan(tokenizer: Tokenizer, pairs: Sequence[Pair], num_prompts: int, source: str = "") -> list[Task]:
-    """`num_prompts` tasks that pack 1 to 4 sentences each. The same call gives the same ids and prompts.
-
-    `source` names where the pairs come from; it is part of the ids.
-    """
-    language = pairs[0].language
-    rng = random.Random(f"{SEED}/{language}")
-    packed: list[Pair] = []
-    unused: list[Pair] = []
-    while len(packed) < num_prompts:
-        size = rng.randint(1, MAX_PACKED)
-        if len(unused) < size:
-            unused = rng.sample(pairs, len(pairs))
-        packed.append(pack(unused[-size:]))
-        del unused[-size:]
-    encoded = tokenizer.encode_batch([prompt_text(language, pair.source) for pair in packed])
-    temperatures = [0.0 if rng.random() < GREEDY_SHARE else rng.choice(TEMPERATURES) for _ in packed]
-    return [
-        Task(f"{language}-{source}{number:06d}", language, temperature, encoding.ids)
-        for number, (temperature, encoding) in enumerate(zip(temperatures, encoded, strict=True))
-    ]
+    @property
+    def is_held_out(self) -> bool:
+        """By the id alone, so that the same answers stay unseen in every run."""
+        return hashlib.sha256(self.id.encode()).digest()[0] < 256 * HELD_OUT
 
 
-def plan_batches(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Batches of equal prompt length in a fixed random order, so that any beginning is a fair sample."""
-    groups = groups_of_equal_length([task.prompt_ids for task in tasks], ROWS_A_BATCH)
-    random.Random(SEED).shuffle(groups)
-    return [[tasks[i] for i in group] for group in groups]
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How answers are written."""
+
+    max_new_tokens: int
+    top_k: int
+    rows_per_batch: int
+    seed: int
+
+
+def plan(
+    texts: Sequence[EncodedText], num_prompts: int | None, temperatures: Mapping[float, float], seed: int
+) -> list[Task]:
+    """Which prompts are answered at which temperature. The same arguments give the same tasks."""
+    rng = random.Random(seed)
+    chosen = rng.sample(texts, min(num_prompts or len(texts), len(texts)))
+    drawn = rng.choices([*temperatures], weights=[*temperatures.values()], k=len(chosen))
+    return [Task(text.id, temperature, text.prompt_ids) for text, temperature in zip(chosen, drawn, strict=True)]
 
 
 def read_records(work: Path, language: str) -> Iterator[Record]:
-    """All whole records of a language; a last line without its line break is a write that was cut off."""
+    """All whole records of a language."""
     for path in sorted(work.glob(f"{language}.*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield Record(**json.loads(line))
-
-
-def bind_to_target(work: Path, target: str) -> None:
-    """Note whose answers `work` holds; raises ValueError if another target's are there."""
-    work.mkdir(parents=True, exist_ok=True)
-    note = work / "target.json"
-    if not note.exists():
-        note.write_text(json.dumps({"target_id": target}) + "\n")
-    found = json.loads(note.read_text())["target_id"]
-    if found != target:
-        raise ValueError(f"{work} holds answers of target {found}, not of {target}; use another directory")
+        for fields in read_lines(path):
+            yield Record(**fields)
 
 
 def distil(
-    model: LlamaForCausalLM, eos: int, tasks: Sequence[Task], work: Path, minutes: float, worker: int, num_workers: int
+    model: PreTrainedModel,
+    eos_ids: Sequence[int],
+    language: str,
+    tasks: Sequence[Task],
+    writing: Writing,
+    work: Path,
+    minutes: float | None = None,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> int:
     """Answer the tasks of this worker that have no answer yet, until the minutes are over; how many were written."""
-    language = tasks[0].language
-    done = {record.id for record in read_records(work, language)}
+    work.mkdir(parents=True, exist_ok=True)
     path = work / f"{language}.{worker}.jsonl"
-    _drop_partial_line(path)
-    deadline = time.monotonic() + minutes * 60
+    drop_partial_line(path)
+    done = {record.id for record in read_records(work, language)}
+    batches = batches_of_like_length([task.prompt_ids for task in tasks], writing.rows_per_batch)
+    random.Random(writing.seed).shuffle(batches)  # so that any beginning is a fair sample
+    deadline = time.monotonic() + (minutes or float("inf")) * 60
     num_written = 0
-    for number, batch in enumerate(plan_batches(tasks)):
-        if number % num_workers != worker or done.issuperset(task.id for task in batch):
+    mine = [*enumerate(batches)][worker::num_workers]
+    for number, batch in tqdm(mine, desc=f"distil {language}", unit="batch", disable=None):
+        if done.issuperset(tasks[i].id for i in batch):
             continue
         if time.monotonic() >= deadline:
             break
         # A batch has its own seed and is always run whole: a resumed run writes what an unbroken one would have.
-        generator = torch.Generator().manual_seed(SEED * 100_000 + number)
-        prompts = [task.prompt_ids for task in batch]
-        temperatures = [task.temperature for task in batch]
-        answers = write_answers(model, prompts, temperatures, eos, MAX_ANSWER_TOKENS, generator)
+        generator = torch.Generator(model.device).manual_seed(hash_seed(writing.seed, language, number))
+        answers = write_answers(
+            model,
+            [tasks[i].prompt_ids for i in batch],
+            [tasks[i].temperature for i in batch],
+            eos_ids,
+            writing.max_new_tokens,
+            generator,
+            writing.top_k,
+        )
         records = [
-            Record(t.id, t.language, t.temperature, t.prompt_ids, a.token_ids, a.top_ids, a.top_probs)
-            for t, a in zip(batch, answers, strict=True)
+            Record(t.id, language, t.temperature, [*t.prompt_ids], a.token_ids, a.top_ids, a.top_probs)
+            for t, a in zip((tasks[i] for i in batch), answers, strict=True)
             if t.id not in done
         ]
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
+        append_lines(path, map(asdict, records))
         num_written += len(records)
     return num_written
 
 
-def _drop_partial_line(path: Path) -> None:
-    if path.exists():
-        data = path.read_bytes()
-        if not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
-
-
-def distil_languages(
-    corpus: Path,
-    target_dir: Path,
-    work: Path,
-    languages: Sequence[str],
-    num_prompts: int,
-    minutes: float,
-    worker: int,
-    num_workers: int,
-) -> None:
-    """The whole step: `minutes` is for all the languages together, divided evenly."""
-    assert set(languages) <= set(LANGUAGES), languages
-    bind_to_target(work, target_id(target_dir))
-    tokenizer = Tokenizer.from_file(str(target_dir / "tokenizer.json"))
-    model = LlamaForCausalLM.from_pretrained(target_dir, dtype=torch.float32).eval()
-    everyday, whole = everyday_pairs(corpus, "train"), read_training_pairs(corpus)
-    for language in languages:
-        # A drafter has to foresee what the target makes of sentences that it was not trained on, too.
-        tasks = plan(tokenizer, everyday[language], num_prompts // 2)
-        tasks += plan(tokenizer, whole[language], num_prompts - num_prompts // 2, source="whole-")
-        share = minutes / len(languages)
-        count = distil(model, eos_id(tokenizer), tasks, work, share, worker, num_workers)
-        print(f"{language}: {count} answers written", flush=True)
+def hash_seed(*parts: object) -> int:
+    """A seed from anything that prints, 63 bits; the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8]) >> 1

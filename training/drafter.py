@@ -23,12 +23,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.identity import target_id, tokenizer_hash
 from training.examples import IGNORED
+from training.recipe import DrafterShape
 
 TOKEN_IDS_TENSOR = "vocabulary.token_ids"
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-MIN_ANSWER_COUNT = 2
-"""A token that answers hold less often is read but not proposed: a slip at a high temperature, most likely."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,17 @@ class TrimmedVocabulary:
 
 
 def choose_vocabulary(
-    answer_counts: Counter[int], prompt_counts: Counter[int], always: Sequence[int], num_rows: int
+    answer_counts: Counter[int],
+    prompt_counts: Counter[int],
+    always: Sequence[int],
+    num_rows: int,
+    min_answer_count: int,
 ) -> TrimmedVocabulary:
     """The most frequent tokens of answers and prompts together, in at most `num_rows` rows with the unknown one.
 
     A row counts alike where it is proposed and where it is read: an unknown source word spoils about one drafted
-    token. Head are those that answers hold, `always` (EOS) first; each part is ordered by frequency, then by id.
+    token. Head are those that answers hold at least `min_answer_count` times, `always` (EOS) first; each part is
+    ordered by frequency, then by id.
     """
 
     def ranked(tokens: Iterable[int], counts: Counter[int]) -> list[int]:
@@ -77,22 +81,27 @@ def choose_vocabulary(
     both = answer_counts + prompt_counts
     others = [token for token in ranked(both, both) if token not in always]
     kept = others[: num_rows - 1 - len(always)]
-    head = [*always, *ranked((t for t in kept if answer_counts[t] >= MIN_ANSWER_COUNT), answer_counts)]
-    inputs = ranked((t for t in kept if answer_counts[t] < MIN_ANSWER_COUNT), prompt_counts)
+    head = [*always, *ranked((t for t in kept if answer_counts[t] >= min_answer_count), answer_counts)]
+    inputs = ranked((t for t in kept if answer_counts[t] < min_answer_count), prompt_counts)
     return TrimmedVocabulary((*head, *inputs), len(head))
 
 
-def drafter_config(num_rows: int) -> LlamaConfig:
-    """256 wide, one layer, tied embedding."""
+def whole_vocabulary(vocab_size: int) -> TrimmedVocabulary:
+    """Every token of the target, each in the row of its id."""
+    return TrimmedVocabulary(tuple(range(vocab_size)), vocab_size)
+
+
+def drafter_config(shape: DrafterShape, num_rows: int) -> LlamaConfig:
+    """With a tied embedding of `num_rows`."""
     return LlamaConfig(
         vocab_size=num_rows,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        max_position_embeddings=512,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.max_positions,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=None,

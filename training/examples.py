@@ -6,15 +6,12 @@ Shape letters: B examples, T tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
-
-from training.corpus import Pair, pack, prompt_text
 
 IGNORED = -100
 LENGTH_STEP = 4
@@ -41,22 +38,6 @@ class Batch:
     """The next token where it belongs to an answer, else `IGNORED`."""
 
 
-def eos_id(tokenizer: Tokenizer) -> int:
-    """The id that ends an answer; raises ValueError if the tokenizer has none."""
-    token = tokenizer.token_to_id("</s>")
-    if token is None:
-        raise ValueError("the tokenizer has no token </s>; make one with `polydraft train tokenizer`")
-    return int(token)
-
-
-def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> list[Example]:
-    """Examples of the pairs, in order."""
-    eos = eos_id(tokenizer)
-    prompts = tokenizer.encode_batch([prompt_text(pair.language, pair.source) for pair in pairs])
-    answers = tokenizer.encode_batch([pair.english for pair in pairs])
-    return [Example(tuple(p.ids), (*a.ids, eos)) for p, a in zip(prompts, answers, strict=True)]
-
-
 def make_batch(examples: Sequence[Example]) -> Batch:
     """Pad and shift: the label of a position is the token after it."""
     longest = max(len(example) for example in examples) - 1
@@ -81,22 +62,3 @@ def groups_by_length(examples: Sequence[Example], tokens_per_batch: int, rng: ra
         groups[-1].append(index)
     rng.shuffle(groups)
     return groups
-
-
-def batches_by_length(examples: Sequence[Example], tokens_per_batch: int, rng: random.Random) -> Iterator[Batch]:
-    """One pass over `examples`: neighbours in length share a batch, batches come in random order."""
-    for group in groups_by_length(examples, tokens_per_batch, rng):
-        yield make_batch([examples[i] for i in group])
-
-
-def sample_pairs(
-    pairs: Sequence[Pair], count: int, max_packed: int, single_share: float, rng: random.Random
-) -> list[Pair]:
-    """Examples of about `count` pairs: `single_share` of them hold one sentence, the others 1 to `max_packed`."""
-    chosen = [pairs[i] for i in rng.sample(range(len(pairs)), min(count, len(pairs)))]
-    packed: list[Pair] = []
-    while chosen:
-        size = 1 if rng.random() < single_share else rng.randint(1, max_packed)
-        packed.append(pack(chosen[-size:]))
-        del chosen[-size:]
-    return packed

@@ -1,26 +1,57 @@
-"""The training loop that target and drafters share: a time or step budget, checkpoints, resume, a log of losses."""
+"""The training loop that target and drafters share: a budget, checkpoints, resume, a log of losses.
+
+A checkpoint holds the place in the data, so that a killed run goes on with the batch after the last one it kept.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from training.checkpoints import load_checkpoint, save_checkpoint
 from training.examples import Batch
 from training.muon import Muon
+from training.world import World
+
+MakeBatch = Callable[[], Batch]
+"""Batches are made when it is their turn: a resumed run makes none of those that it skips."""
+Pass = Callable[[int, float], Sequence[MakeBatch]]
+"""One pass over the data, by its number and the progress of the run in [0, 1) as it begins. The same arguments give the
+same batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long; exactly one is set. Minutes are of computing, summed over resumed runs."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    passes: float | None = None
+
+    def progress(self, state: State, batches_in_pass: int) -> float:
+        """Share of the budget that is spent, 1 or more at its end."""
+        if self.minutes is not None:
+            return state.spent_s / (self.minutes * 60)
+        if self.steps is not None:
+            return state.step / self.steps if self.steps else 1.0
+        assert self.passes is not None
+        return (state.pass_number + state.batch / batches_in_pass) / self.passes
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast. `minutes` is computing time, summed over resumed runs."""
+    """How long and how fast."""
 
-    minutes: float
+    budget: Budget
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
     weight_decay: float = 0.0
@@ -38,8 +69,24 @@ class Schedule:
 
     def lr_scale(self, step: int, progress: float) -> float:
         warmup = min(1.0, (step + 1) / self.num_warmup_steps)
-        gone = max(0.0, 1.0 - (1.0 - progress) / self.decay_share)
+        gone = min(1.0, max(0.0, 1.0 - (1.0 - progress) / self.decay_share))
         return warmup * (1.0 - math.sqrt(gone))
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run stands."""
+
+    step: int = 0
+    spent_s: float = 0.0
+    tokens: int = 0
+    pass_number: int = 0
+    pass_began_at: float = 0.0
+    """Progress of the run when the pass began."""
+    batch: int = 0
+    """The next one of the pass."""
+    window: list[float] = field(default_factory=list)
+    """Losses since the last line of the log."""
 
 
 def answer_loss(hidden_BTD: Tensor, head_VD: Tensor, labels_BT: Tensor, ignored: int) -> Tensor:
@@ -60,15 +107,16 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 def train(
     model: nn.Module,
-    loss_of: Callable[[Batch], Tensor],
-    batches_at: Callable[[float], Iterator[Batch]],
+    loss_of: Callable[[Any], Tensor],
+    make_pass: Pass,
     schedule: Schedule,
     directory: Path,
+    world: World = World(),  # noqa: B008  # frozen
 ) -> None:
-    """Train in place until the budget is spent.
+    """Train in place until the budget is spent, going on from the checkpoint in `directory`.
 
-    `batches_at(progress)` gives one pass of batches for a moment of the run, progress in [0, 1). A checkpoint in
-    `directory` is resumed; the log `loss.jsonl` holds one line each `log_every` steps.
+    The log `loss.jsonl` holds one line each `log_every` steps. Raises OSError if the disk is full; the last checkpoint
+    stays whole.
     """
     directory.mkdir(parents=True, exist_ok=True)
     matrices, rest = split_parameters(model)
@@ -76,71 +124,113 @@ def train(
         Muon(matrices, lr=1.0, weight_decay=schedule.weight_decay),
         torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0),
     )
-    rates = (schedule.muon_lr, schedule.adamw_lr)
-    checkpoint = directory / "checkpoint.pt"
-    step, spent_s, tokens = 0, 0.0, 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        optimizers[0].param_groups[0]["weight_decay"] = schedule.weight_decay  # as asked now, not when it was saved
-        step, spent_s, tokens = state["step"], state["spent_s"], state["tokens"]
-        _forget_after(step, directory / "loss.jsonl")
-
-    budget_s = schedule.minutes * 60
-    window: list[float] = []
-    saved_s = spent_s
-    while spent_s < budget_s:
-        for batch in batches_at(spent_s / budget_s):
+    log = directory / "loss.jsonl"
+    state = _resume(directory, model, optimizers, schedule, log)
+    batches = make_pass(state.pass_number, state.pass_began_at)
+    assert batches, "a pass has no batch"
+    progress = schedule.budget.progress(state, len(batches))
+    if progress >= 1 and state.step > 0:
+        return
+    saved_s = state.spent_s
+    # A bar of progress, not of steps: a budget of minutes does not know its steps.
+    with tqdm(total=100, initial=int(100 * progress), unit="%", desc=directory.name, disable=_is_quiet(world)) as bar:
+        while progress < 1:
+            if state.batch + world.size > len(batches):
+                state.pass_number, state.pass_began_at, state.batch = state.pass_number + 1, progress, 0
+                batches = make_pass(state.pass_number, progress)
+                assert len(batches) >= world.size, "fewer batches than processes"
             started = schedule.clock()
-            scale = schedule.lr_scale(step, spent_s / budget_s)
-            for optimizer, rate in zip(optimizers, rates, strict=True):
-                optimizer.param_groups[0]["lr"] = rate * scale
-            loss = loss_of(batch)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            window.append(loss.item())
-            assert math.isfinite(window[-1]), f"step {step}: the loss is {window[-1]}"
-            step, tokens = step + 1, tokens + batch.ids_BT.numel()
-            spent_s += schedule.clock() - started
-            if len(window) == schedule.log_every or spent_s >= budget_s:
-                loss_mean = sum(window) / len(window)
-                record = {"step": step, "tokens": tokens, "spent_s": round(spent_s, 1), "loss": loss_mean}
-                with (directory / "loss.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-                window.clear()
-            if spent_s - saved_s > schedule.checkpoint_every_s or spent_s >= budget_s:
-                _save(checkpoint, model, optimizers, step, spent_s, tokens)
-                saved_s = spent_s
-            if spent_s >= budget_s:
-                break
+            batch = batches[state.batch + world.rank]()
+            loss = _step(model, optimizers, schedule, schedule.lr_scale(state.step, progress), loss_of(batch), world)
+            _count(state, loss, batch, world, schedule.clock() - started)
+            progress = schedule.budget.progress(state, len(batches))
+            if world.is_first and (len(state.window) >= schedule.log_every or progress >= 1):
+                bar.set_postfix(loss=f"{_write_log(log, state):.3f}", step=state.step)
+                bar.update(min(100, int(100 * progress)) - bar.n)
+            if world.is_first and (state.spent_s - saved_s > schedule.checkpoint_every_s or progress >= 1):
+                _save(directory, model, optimizers, state)
+                saved_s = state.spent_s
+    if world.is_first and state.step == 0:  # a budget of no steps: the start is the result
+        _save(directory, model, optimizers, state)
+    world.wait()
+
+
+def _is_quiet(world: World) -> bool | None:
+    """tqdm's `disable`: None shows the bar on a terminal only."""
+    return None if world.is_first else True
+
+
+def _step(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    schedule: Schedule,
+    scale: float,
+    loss: Tensor,
+    world: World,
+) -> float:
+    """One update; the loss before it."""
+    for optimizer, rate in zip(optimizers, (schedule.muon_lr, schedule.adamw_lr), strict=True):
+        optimizer.param_groups[0]["lr"] = rate * scale
+    loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+    world.average_gradients(model.parameters())
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def _count(state: State, loss: float, batch: Batch, world: World, took_s: float) -> None:
+    assert math.isfinite(loss), f"step {state.step}: the loss is {loss}"
+    state.window.append(loss)
+    state.step += 1
+    state.batch += world.size
+    state.tokens += batch.ids_BT.numel() * world.size
+    state.spent_s = world.agree(state.spent_s + took_s)
+
+
+def _resume(
+    directory: Path,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    schedule: Schedule,
+    log: Path,
+) -> State:
+    saved = load_checkpoint(directory)
+    if saved is None:
+        log.unlink(missing_ok=True)
+        return State()
+    model.load_state_dict(saved["model"])
+    for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(optimizer_state)
+    optimizers[0].param_groups[0]["weight_decay"] = schedule.weight_decay  # as asked now, not when it was saved
+    state = State(**saved["state"])
+    _forget_after(state.step, log)
+    return state
+
+
+def _write_log(log: Path, state: State) -> float:
+    """One line for the steps since the last; their mean loss."""
+    mean = sum(state.window) / len(state.window)
+    record = {"step": state.step, "tokens": state.tokens, "spent_s": round(state.spent_s, 1), "loss": mean}
+    with log.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    state.window.clear()
+    return mean
 
 
 def _forget_after(step: int, log: Path) -> None:
     """Drop what a killed run logged after its last checkpoint: those steps are taken again."""
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+    whole = [line for line in lines if line.endswith("\n")]
+    log.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimizers: tuple[torch.optim.Optimizer, ...],
-    step: int,
-    spent_s: float,
-    tokens: int,
-) -> None:
-    """Write beside and rename, so that a kill leaves the last whole checkpoint."""
-    partial = path.with_suffix(".partial")
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "step": step,
-        "spent_s": spent_s,
-        "tokens": tokens,
-    }
-    torch.save(state, partial)
-    partial.rename(path)
+def _save(directory: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], state: State) -> None:
+    save_checkpoint(
+        directory,
+        {
+            "model": model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "state": asdict(state),
+        },
+    )

@@ -32,7 +32,7 @@ from benchmarks.prompts import CorpusPrompt, corpus_prompts
 from benchmarks.verify import reference_texts
 from cluster.config import load
 from polydraft.commands.common import NamedPrompt, positive_int
-from training.corpus import LANGUAGES
+from training.demo_family.corpus import LANGUAGES
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from training.tokenizer import export_tokenizer, train_tokenizer
+from training.demo_family.tokenizer import export_tokenizer, train_tokenizer
 
 SENTENCES = {
     "de": "Der {} steht im Hof.",

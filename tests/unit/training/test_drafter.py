@@ -23,6 +23,7 @@ from training.drafter import (
     trim,
 )
 from training.examples import IGNORED
+from training.recipe import DrafterShape
 
 VOCABULARY = TrimmedVocabulary((1, 40, 7, 33, 12), num_head_tokens=3)
 
@@ -30,14 +31,14 @@ VOCABULARY = TrimmedVocabulary((1, 40, 7, 33, 12), num_head_tokens=3)
 @pytest.fixture(scope="module")
 def full() -> LlamaForCausalLM:
     torch.manual_seed(3)
-    model = LlamaForCausalLM(drafter_config(50))
+    model = LlamaForCausalLM(drafter_config(DrafterShape(), 50))
     model.eval()
     return model
 
 
 @pytest.fixture(scope="module")
 def trimmed(full: LlamaForCausalLM) -> LlamaForCausalLM:
-    model = LlamaForCausalLM(drafter_config(VOCABULARY.num_rows))
+    model = LlamaForCausalLM(drafter_config(DrafterShape(), VOCABULARY.num_rows))
     model.load_state_dict(trim(full.state_dict(), VOCABULARY))
     model.eval()
     return model
@@ -47,7 +48,7 @@ def test_vocabulary_is_head_then_inputs() -> None:
     answers = Counter({9: 50, 4: 50, 6: 20, 8: 1, 7: 2})
     prompts = Counter({30: 9, 8: 30, 9: 99, 31: 12})
 
-    chosen = choose_vocabulary(answers, prompts, always=[1], num_rows=7)
+    chosen = choose_vocabulary(answers, prompts, always=[1], num_rows=7, min_answer_count=2)
 
     # 7 and 30 are the rarest; 8 is written once only, so it is read but not proposed.
     assert chosen.token_ids == (1, 4, 9, 6, 8, 31)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 
 import torch
-from tokenizers import Tokenizer
 
-from training.corpus import Pair
-from training.examples import IGNORED, Example, batches_by_length, encode_pairs, make_batch, sample_pairs
+from training.examples import IGNORED, Example, groups_by_length, make_batch
 from training.loop import answer_loss
 
 EXAMPLES = [Example((5, 6, 7), (8, 9, 1)), Example((5, 4), (3, 1))]
@@ -36,28 +34,10 @@ def test_prompt_positions_get_exactly_zero_gradient() -> None:
     assert hidden_BTD.grad[labelled_BT].ne(0).any(dim=1).all()
 
 
-def test_encoded_answers_end_with_eos(tiny_tokenizer: Tokenizer) -> None:
-    example = encode_pairs(tiny_tokenizer, [Pair("de", "Der Wagen3 steht im Hof.", "The car number 3 waits")])[0]
-
-    assert example.answer_ids[-1] == tiny_tokenizer.token_to_id("</s>")
-    assert tiny_tokenizer.decode(list(example.prompt_ids)).endswith("im Hof.\n")
-
-
 def test_a_pass_holds_every_example_once() -> None:
     examples = [Example((2,) * (1 + i % 7), (10 + i, 1)) for i in range(50)]
 
-    batches = list(batches_by_length(examples, 40, random.Random(0)))
+    groups = groups_by_length(examples, 40, random.Random(0))
 
-    firsts = [row[row != IGNORED][0].item() for batch in batches for row in batch.labels_BT]
-    assert sorted(firsts) == [10 + i for i in range(50)]
-
-
-def test_packs_keep_sentences_in_step() -> None:
-    pairs = [Pair("ja", f"<{i}>", f"[{i}]") for i in range(30)]
-
-    packs = sample_pairs(pairs, 30, 4, 0.0, random.Random(1))
-
-    assert sum(pack.source.count("<") for pack in packs) == 30
-    assert {pack.source.count("<") for pack in packs} == {1, 2, 3, 4}
-    for pack in packs:
-        assert pack.source.replace("<", "[").replace(">", "]") == pack.english.replace(" ", "")
+    assert sorted(index for group in groups for index in group) == list(range(50))
+    assert all(len(group) * max(len(examples[i]) for i in group) <= 40 for group in groups)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training.corpus import LANGUAGES, everyday_pairs, instruction
+from training.demo_family.corpus import LANGUAGES, everyday_pairs, instruction
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 # Chat in the prompt form of the training data: each turn ends with a line break.

@@ -1,12 +1,9 @@
-"""Train the demo family's target: a small Llama that translates five languages into English.
-
-polydraft train target --corpus CORPUS --minutes 120
-"""
+"""Train the demo family's target: a small Llama that translates five languages into English."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,12 +11,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from training.corpus import Pair, everyday_pairs
-from training.examples import IGNORED, Batch, batches_by_length, encode_pairs, sample_pairs
-from training.loop import Schedule, answer_loss, train
+from training.checkpoints import read_weights
+from training.demo_family.corpus import Pair, everyday_pairs
+from training.demo_family.pairs import encode_pairs, sample_pairs
+from training.examples import IGNORED, Batch, groups_by_length, make_batch
+from training.loop import MakeBatch, Schedule, answer_loss, train
 
 SEED = 20_261_121
-PAIRS_A_PASS = {"de": 11_000, "fr": 12_000, "ru": 9_000, "ja": 14_000, "zh": 8_000}
+PAIRS_A_PASS = {"de": 9_500, "fr": 9_500, "ru": 10_000, "ja": 17_000, "zh": 9_000}
 """Pairs drawn from each language for one pass of batches."""
 PACKING_FROM = 0.3
 MAX_PACKED = 4
@@ -67,26 +66,27 @@ def train_target(
     else:
         model = LlamaForCausalLM.from_pretrained(start_from, dtype=torch.float32, local_files_only=True).train()
 
-    def batches_at(progress: float) -> Iterator[Batch]:
-        rng = random.Random(f"{SEED}/{progress}")
+    def make_pass(number: int, progress: float) -> list[MakeBatch]:
+        rng = random.Random(f"{SEED}/{number}")
         single_share = SINGLE_SHARE if progress >= packing_from else 1.0
         chosen: list[Pair] = []
         for language, count in PAIRS_A_PASS.items():
             chosen += sample_pairs(pairs[language], count, MAX_PACKED, single_share, rng)
-        yield from batches_by_length(encode_pairs(tokenizer, chosen), tokens_per_batch, rng)
+        examples = encode_pairs(tokenizer, chosen)
+        groups = groups_by_length(examples, tokens_per_batch, rng)
+        return [partial(make_batch, [examples[i] for i in group]) for group in groups]
 
     def loss_of(batch: Batch) -> Tensor:
         hidden_BTD = model.model(batch.ids_BT, use_cache=False).last_hidden_state
         return answer_loss(hidden_BTD, model.lm_head.weight, batch.labels_BT, IGNORED)
 
-    train(model, loss_of, batches_at, schedule, work)
+    train(model, loss_of, make_pass, schedule, work)
 
 
 def export_target(work: Path, tokenizer_dir: Path, output: Path) -> None:
     """Write the checkpoint as a transformers directory: bf16, safetensors shards below 15 MiB."""
-    state = torch.load(work / "checkpoint.pt", weights_only=True)
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
     model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
-    model.load_state_dict(state["model"])
+    model.load_state_dict(read_weights(work))
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, do_sample=False)
     model.bfloat16().save_pretrained(output, max_shard_size="14MB")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training import corpus, distil, evaluate, finetune, pretrain, target
-from training.corpus import LANGUAGES
+from training.demo_family import corpus, data, quality, target
+from training.demo_family.corpus import LANGUAGES
+from training.distil import read_records
 from training.drafter import load_drafter
+from training.recipe import Recipe, load_recipe
 
 _DATA = """\
 ## Data, licences, attribution
@@ -31,33 +33,27 @@ The models were trained on sentence pairs from these sources. No sentence of the
 
 
 def write_card(
-    evaluation: Path,
-    target_runs: Sequence[Path],
-    pretrain_run: Path,
-    finetune_run: Path,
-    answers: Path,
-    models: Path,
-    picture: Path,
+    quality_report: Path, recipe_path: Path, target_runs: Sequence[Path], models: Path, picture: Path
 ) -> None:
     """Write `<models>/README.md` and the picture; raises FileNotFoundError naming a run that is missing.
 
     Each of `target_runs` began with the weights of the one before.
     """
-    report = json.loads(evaluation.read_text())
+    recipe = load_recipe(recipe_path)
+    found = json.loads(quality_report.read_text())
+    evaluation = json.loads((recipe.work / "evaluation.json").read_text())
     logs = {f"target, run {number}": read_log(run) for number, run in enumerate(target_runs, start=1)}
-    logs["drafter, pretraining"] = read_log(pretrain_run)
-    logs |= {f"drafter, {code}": read_log(finetune_run / code) for code in LANGUAGES}
+    logs["drafter, pretraining"] = read_log(recipe.work / "pretrain")
+    logs |= {f"drafter, {code}": read_log(recipe.work / "finetune" / code) for code in LANGUAGES}
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(logs, picture)
-    counts = {code: _count_answers(answers, code) for code in LANGUAGES}
-    link = os.path.relpath(picture, models)
     sections = (
-        _head(report),
-        quality_table(report),
-        foresight_table(report),
-        _recipe(logs, counts, models),
+        _head(found["target_id"]),
+        quality_table(found),
+        matrix_section(evaluation),
+        _how(recipe, logs, models),
         _commands(),
-        f"## Loss\n\n![loss against minutes of computing]({link})\n",
+        f"## Loss\n\n![loss against minutes of computing]({os.path.relpath(picture, models)})\n",
         _DATA,
     )
     (models / "README.md").write_text("\n".join(sections), encoding="utf-8")
@@ -112,18 +108,19 @@ def smooth(values: Sequence[float], weight: float = 0.8) -> list[float]:
     return smoothed
 
 
-def _count_answers(answers: Path, language: str) -> tuple[int, int]:
+def _count_answers(recipe: Recipe, language: str) -> tuple[int, int]:
     """Records and answer tokens."""
-    lengths = [len(record.answer_ids) for record in distil.read_records(answers, language)]
+    records = read_records(recipe.work / "distil" / language, language)
+    lengths = [len(record.answer_ids) for record in records]
     return len(lengths), sum(lengths)
 
 
-def _head(report: dict[str, Any]) -> str:
+def _head(target_id: str) -> str:
     return f"""\
 # The demo family
 
 A small Llama that translates short everyday sentences from {_listed(LANGUAGES.values())} into English
-(`target/`, id `{report["target_id"]}`), and a drafter for each language (`drafters/xx/`). They exist to show and to
+(`target/`, id `{target_id}`), and a drafter for each language (`drafters/xx/`). They exist to show and to
 test the cluster; they are no translators to rely on: sentences that are long, rare or not everyday come out wrong.
 
 Prompt: `Translate German to English: <source>`, a line break, then the answer, which ends with `</s>`. A prompt may
@@ -153,32 +150,36 @@ def quality_table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def foresight_table(report: dict[str, Any]) -> str:
+def matrix_section(evaluation: Mapping[str, Any]) -> str:
     """Tokens a round, drafters down, input languages across."""
-    languages = list(report["single"])
+    matrix = evaluation["drafters"]
+    languages = list(matrix)
+    (answers,) = {cell["answers"] for row in matrix.values() for cell in row.values()}
     lines = [
         "## Drafters",
         "",
-        f"Tokens a round (the target's own one included) for chains of {report['max_drafted']} on the packed prompts,",
-        "greedy; in brackets the share of tokens that are the drafter's first choice. Computed from answers that the",
-        "target wrote, not by the cluster. Rows: drafter. Columns: language of the prompt.",
+        f"Tokens a round (the target's own one included) for chains of {evaluation['max_drafted']}, greedy, on",
+        f"{answers} unseen prompts a language; in brackets the share of tokens that are the drafter's first choice.",
+        "Replayed from what the target wrote, not measured in the cluster. Rows: drafter. Columns: language of the",
+        "prompt.",
         "",
         "| | " + " | ".join(languages) + " |",
         "|---|" + "---:|" * len(languages),
     ]
-    for code, row in report["drafters"].items():
+    for code, row in matrix.items():
         cells = [f"{row[to]['tokens_per_round']:.2f} ({row[to]['agreement']:.2f})" for to in languages]
         cells = [f"**{cell}**" if to == code else cell for to, cell in zip(languages, cells, strict=True)]
         lines.append(f"| {code} | " + " | ".join(cells) + " |")
-    own = [row[code]["tokens_per_round"] for code, row in report["drafters"].items()]
-    if own:
-        lines += ["", f"Mean over the languages, each with its own drafter: {_mean(own):.2f}."]
+    own = [row[code]["tokens_per_round"] for code, row in matrix.items()]
+    lines += ["", f"Mean over the languages, each with its own drafter: {_mean(own):.2f}."]
     return "\n".join(lines) + "\n"
 
 
-def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int, int]], models: Path) -> str:
+def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Path) -> str:
     shape = target.target_config(8192)
+    counts = {code: _count_answers(recipe, code) for code in LANGUAGES}
     written = "; ".join(f"{code} {records:,} answers, {tokens:,} tokens" for code, (records, tokens) in counts.items())
+    shares = _listed(f"{share:.0%} at {at:g}" for at, share in recipe.distil.temperatures.items())
     runs = "\n".join(
         f"| {name} | {log[-1]['step']:,} | {log[-1]['tokens'] / 1e6:.2f}M | {log[-1]['spent_s'] / 3600:.2f} "
         f"| {log[-1]['loss']:.3f} |"
@@ -191,25 +192,20 @@ def _recipe(logs: dict[str, list[dict[str, float]]], counts: dict[str, tuple[int
   {corpus.NUM_EVERYDAY_WORDS:,} most frequent; source of up to {corpus.MAX_SOURCE_CHARS} characters
   ({corpus.MAX_SOURCE_CHARS_UNSPACED} in Japanese and Chinese).
 - **Target**: {shape.hidden_size} wide, {shape.num_hidden_layers} layers, 8,192 tokens of byte-level BPE, tied
-  embedding. Three runs, each from the weights of the one before. Runs 1 and 2 had neither weight decay nor Muon's fifth
-  iteration; their matrices grew to twice the norms of a healthy run and learning stood still. Run 3 is the recipe as it
-  stands: decay brings the norms back within 500 steps. It reads single sentences first; from
-  {target.PACKING_FROM:.0%} of its time on {1 - target.SINGLE_SHARE:.0%} of its examples pack 1 to {target.MAX_PACKED}.
-  (Its steps 367 to 606 also read Russian, Japanese and Chinese pairs of up to 12 words among the 4,000 most frequent.)
-  Of run 1 only the end of the log is kept. Seed {target.SEED}.
-- **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758): {_drafter_shapes(models)}
-  Stage P: one model for all languages on the corpus' translations, seed {pretrain.SEED}; its first 8 minutes went the
-  way of the target's first runs. Then the vocabulary is cut to the language's tokens.
-  Stage F: answers that the target wrote to prompts of the everyday subset and of the whole corpus,
-  {distil.GREEDY_SHARE:.0%} greedy, the rest at temperatures {_listed(map(str, distil.TEMPERATURES))}
-  (seed {distil.SEED}; {written}).
-  Stage F weighs the target's law over its likeliest tokens by {finetune.TEACHER_SHARE} and the token it chose by the
-  rest, seed {finetune.SEED}.
-  More answers, not more passes over them: 7 minutes on a third of these answers left all four drafters that were tried
-  worse than 2.6 minutes had, by 0.05 to 0.15 tokens a round.
+  embedding; {1 - target.SINGLE_SHARE:.0%} of its examples pack 1 to {target.MAX_PACKED} sentences. Four runs, each
+  from the weights of the one before. Runs 1 and 2 had neither weight decay nor Muon's fifth iteration; their matrices
+  grew to twice the norms of a healthy run. Run 3 brought the norms back; run 4 is the recipe as it stands.
+  (Steps 367 to 606 of run 3 also read Russian, Japanese and Chinese pairs of up to 12 words among the 4,000 most
+  frequent.) Of run 1 only the end of the log is kept. Seed {target.SEED}.
+- **Drafters** (recipe of Yi et al., EMNLP 2024, arXiv 2406.16758; `configs/train/demo.yaml`, seed {recipe.seed}):
+  {_drafter_shapes(models)}
+  Stage P: one model for all languages on the corpus' translations. Stage F: answers that the target wrote to prompts of
+  the everyday subset and of the whole corpus (packed with seed {data.SEED}), by temperature {shares} ({written}).
+  The loss is {recipe.finetune.teacher_share:.0%} {recipe.finetune.divergence.replace("_", " ")} from the target's law
+  over its {recipe.distil.top_k} likeliest tokens and the tail, the rest the token that the target chose.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
   as bf16.
-- Evaluation packs with seed {evaluate.SEED}.
+- Quality packs with seed {quality.SEED}.
 
 | run | steps | tokens | hours | last loss |
 |---|---:|---:|---:|---:|
@@ -240,25 +236,18 @@ def _commands() -> str:
 ## Commands
 
 ```
-polydraft train tokenizer --corpus CORPUS
-polydraft train target    --corpus CORPUS
-polydraft train export
-polydraft train target    --corpus CORPUS --work runs/target-2 --start-from models/target --packing-from 0 --minutes 107
-polydraft train export    --work runs/target-2
-polydraft train target    --corpus CORPUS --work runs/target-3 --start-from models/target --minutes 104
-polydraft train export    --work runs/target-3
-polydraft train pretrain  --corpus CORPUS
-polydraft train distil    --corpus CORPUS
-polydraft train finetune  --language de        # and fr, ru, ja, zh
-polydraft train export    --language de        # likewise
-polydraft train evaluate  --corpus CORPUS
-polydraft train card      --target-runs runs/target runs/target-2 runs/target-3
+python -m training.demo_family tokenizer --corpus CORPUS
+python -m training.demo_family target    --corpus CORPUS   # again with --work and --start-from for each further run
+python -m training.demo_family export
+python -m training.demo_family data      --corpus CORPUS
+polydraft train all configs/train/demo.yaml
+python -m training.demo_family quality   --corpus CORPUS
+python -m training.demo_family card
 ```
 
-The budgets are minutes of computing, so another machine makes other weights. `polydraft train STEP --help` tells the
-rest. On a CPU glibc gives large tensors back to the system after each use; with `MALLOC_MMAP_THRESHOLD_=4000000000` and
-`MALLOC_TRIM_THRESHOLD_=40000000000` in the environment it keeps them, and a step of the target took 1.8 s instead of
-2.2 s.
+The budgets are minutes of computing, so another machine makes other weights. On a CPU glibc gives large tensors back to
+the system after each use; with `MALLOC_MMAP_THRESHOLD_=4000000000` and `MALLOC_TRIM_THRESHOLD_=40000000000` in the
+environment it keeps them, and a step of the target took 1.8 s instead of 2.2 s.
 """
 
 
@@ -266,6 +255,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _listed(items: Any) -> str:
+def _listed(items: Iterable[str]) -> str:
     *first, last = items
     return f"{', '.join(first)} and {last}"
