@@ -71,7 +71,8 @@ def _domains(paths: Sequence[Path]) -> list[str]:
 
     _domains([de/question.jsonl, fr/question.jsonl]) -> ["de/question", "fr/question"]
     """
-    parts = [path.resolve().with_suffix("").parts[1:] for path in paths]
+    files = [path.resolve() for path in paths]
+    parts = [(*file.parts[1:-1], file.name.removesuffix(".jsonl")) for file in files]
     if len({*parts}) < len(parts):
         twice = next(path for path, own in zip(paths, parts, strict=True) if parts.count(own) > 1)
         raise ValueError(f"{twice}: given twice; name each file once")
