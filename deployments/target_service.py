@@ -7,9 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
-
-import torch
 
 from cluster.config import Config
 from cluster.errors import ContextTooLong, Overloaded, PolydraftError
@@ -27,25 +24,19 @@ from cluster.messages import (
     Verdict,
 )
 from cluster.probes import tokenizer_hash
-from cluster.text import Tokenizer
-from deployments.drafters import check_local_drafters, configured_drafter
+from deployments.engines import configured_engine
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
-from engine.drafters import Drafter
-from engine.engine import CannotServe, Engine, EngineConfig, Numerics, StepOutcome
+from engine.engine import CannotServe, Engine, StepOutcome
 from engine.identity import numerics_id, target_id
 from engine.loop import Command, EngineLoop
-from engine.model import load_target
 from engine.sampling import SamplingParams
-from engine.scheduler import SchedulerConfig
 from engine.session import Finish, LocalDrafting, OpenRequest
 from engine.tree import TokenTree
-from engine.verify.verifiers import VERIFIERS
 
 logger = logging.getLogger(__name__)
 
 _FINISH = {Finish.EOS: FinishReason.EOS, Finish.LENGTH: FinishReason.LENGTH}
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(slots=True)
@@ -73,13 +64,7 @@ class TargetService:
 
     def __init__(self, config: Config, replica_id: str, token: str) -> None:
         target = config.target
-        torch.set_num_threads(target.num_threads)
-        device = torch.device(_device_name(target.device))
-        is_invariant = Numerics(target.numerics) is Numerics.INVARIANT
-        model = load_target(target.model, _DTYPES[target.dtype], device, is_invariant=is_invariant)
-        engine_config = _engine_config(config, model.max_context)
-        local_drafters = _local_drafters(config, device)
-        self._engine = Engine(model, VERIFIERS[target.verifier], engine_config, local_drafters)
+        self._engine = configured_engine(config)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
         self._ids = count(1)
@@ -87,15 +72,15 @@ class TargetService:
         self._engine_ids: dict[SessionKey, int] = {}
         self._max_sessions = target.max_sessions
         self._load = Heartbeat()
-        identity = target_id(target.model)
+        model, identity = self._engine.target, target_id(target.model)
         tokenizer = tokenizer_hash(target.model / "tokenizer.json")
         self._hello = Hello(
             peer_id=replica_id,
             target_id=identity,
             tokenizer_hash=tokenizer,
-            numerics_id=numerics_id(identity, tokenizer, model.dtype, device, target.numerics, target.shards),
+            numerics_id=numerics_id(identity, tokenizer, model.dtype, model.device, target.numerics, target.shards),
             vocab_size=model.vocab_size,
-            max_context=engine_config.scheduler.max_context,
+            max_context=self._engine.config.scheduler.max_context,
             eos_ids=tuple(sorted(model.eos_ids)),
         )
         self.server = PeerServer(
@@ -224,45 +209,6 @@ class TargetService:
 
 def _offer(engine: Engine, session_id: int, block: Block, tree: TokenTree) -> None:
     engine.draft(session_id, block.base_length, block.base_hash, tree)
-
-
-def _local_drafters(config: Config, device: torch.device) -> dict[str, Drafter]:
-    """Those that the configuration places in the target's step."""
-    check_local_drafters(config)
-    return {name: configured_drafter(config, name, device.type) for name in config.target_drafters}
-
-
-def _device_name(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _engine_config(config: Config, model_context: int) -> EngineConfig:
-    target = config.target
-    return EngineConfig(
-        num_pages=target.num_pages,
-        page_size=target.page_size,
-        numerics=Numerics(target.numerics),
-        measures_drafts=target.draft_lengths == "measured",
-        cuda_graphs=target.cuda_graphs,
-        scheduler=SchedulerConfig(
-            max_rows=target.token_budget,
-            prefill_chunk=target.prefill_chunk,
-            draft_deadline_s=target.draft_deadline_s,
-            max_context=min(model_context, target.max_context or model_context),
-            prefix_sharing=target.prefix_sharing,
-            shared_prefixes=_prefix_ids(target.model, target.shared_prefixes),
-        ),
-    )
-
-
-def _prefix_ids(model: Path, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The texts as requests would be encoded that begin with them."""
-    if not texts:
-        return ()
-    tokenizer = Tokenizer(model)
-    return tuple(tuple(ids) for text in texts for ids in tokenizer.beginnings(text))
 
 
 def _sampling(sampling: Sampling, seed: int) -> SamplingParams:

@@ -67,6 +67,9 @@ class StepOutcome:
     token_ids: tuple[int, ...]
     num_accepted: int
     num_drafted: int
+    num_compared: int
+    """Depths at which the target's choice met drafted tokens: `num_accepted`, and one more if all there were wrong.
+    A drafted EOS that the target chose is in neither."""
     length: int
     hash: int
     round: int
@@ -288,6 +291,7 @@ class Engine:
             token_ids=tuple(token_ids),
             num_accepted=num_accepted,
             num_drafted=len(item.tree),
+            num_compared=num_accepted + (path == choice.path and item.tree.goes_on_behind(path)),
             length=len(sequence.token_ids),
             hash=sequence.hash,
             round=sequence.round,

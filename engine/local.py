@@ -10,22 +10,46 @@ from engine.engine import Engine, StepOutcome
 from engine.session import Finish, OpenRequest
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one pass of the target after prefill brought; the fields are those of `StepOutcome`."""
+
+    num_tokens: int
+    num_drafted: int
+    num_accepted: int
+    num_compared: int
+
+
 @dataclass(slots=True)
 class LocalAnswer:
     """An answer and what it took."""
 
     token_ids: list[int] = field(default_factory=list)
-    num_rounds: int = 0
-    """Rounds after prefill's own token."""
-    num_drafted: int = 0
-    num_accepted: int = 0
+    rounds: list[Round] = field(default_factory=list)
+    """After prefill's own token."""
     finish: Finish | None = None
+
+    @property
+    def num_drafted(self) -> int:
+        return sum(one.num_drafted for one in self.rounds)
+
+    @property
+    def num_accepted(self) -> int:
+        return sum(one.num_accepted for one in self.rounds)
 
 
 def generate(
-    engine: Engine, requests: Sequence[OpenRequest], drafter: Drafter | None = None, max_draft: int = 4
+    engine: Engine,
+    requests: Sequence[OpenRequest],
+    drafter: Drafter | None = None,
+    max_draft: int = 4,
+    *,
+    is_checked: bool = True,
 ) -> dict[int, LocalAnswer]:
-    """Decode all requests together, each round with a block of `drafter`; requests without `local` need one."""
+    """Decode all requests together, each round with a block of `drafter`; requests without `local` need one.
+
+    `is_checked` checks the engine's pages and counters after each step, which takes time: not for what is timed.
+    """
     answers = {request.session_id: LocalAnswer() for request in requests}
     drafted = [request for request in requests if request.local is None]
     assert drafter is not None or not drafted, "requests that wait for blocks need a drafter"
@@ -35,7 +59,8 @@ def generate(
         drafter.open([DraftSession(r.session_id, r.token_ids, r.sampling) for r in drafted])
     while any(answer.finish is None for answer in answers.values()):
         outcomes, _ = engine.step()
-        engine.check_integrity()
+        if is_checked:
+            engine.check_integrity()
         _record(answers, outcomes)
         if drafter is not None:
             _draft(engine, drafter, [o for o in outcomes if o.session_id in {r.session_id for r in drafted}], max_draft)
@@ -47,10 +72,11 @@ def generate(
 def _record(answers: dict[int, LocalAnswer], outcomes: Sequence[StepOutcome]) -> None:
     for outcome in outcomes:
         answer = answers[outcome.session_id]
-        answer.num_rounds += bool(answer.token_ids)
+        if answer.token_ids:
+            answer.rounds.append(
+                Round(len(outcome.token_ids), outcome.num_drafted, outcome.num_accepted, outcome.num_compared)
+            )
         answer.token_ids += outcome.token_ids
-        answer.num_drafted += outcome.num_drafted
-        answer.num_accepted += outcome.num_accepted
         answer.finish = outcome.finish
 
 

@@ -39,6 +39,10 @@ class TokenTree:
             depths.append(1 if parent < 0 else depths[parent] + 1)
         return depths
 
+    def goes_on_behind(self, path: Sequence[int]) -> bool:
+        """Whether the last node of a path from the root has children; of an empty path: whether there is any node."""
+        return (path[-1] if path else -1) in self.parents
+
     def problem(self, vocab_size: int) -> str | None:
         """What is wrong with a tree that came from elsewhere, or None."""
         if not len(self.token_ids) == len(self.parents) == len(self.ranks):

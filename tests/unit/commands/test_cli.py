@@ -10,7 +10,7 @@ import pytest
 
 from polydraft.cli import main
 
-COMMANDS = ["serve", "generate", "bench", "demo", "config"]
+COMMANDS = ["serve", "generate", "bench", "evaluate", "demo", "config"]
 
 
 def polydraft(*words: str) -> subprocess.CompletedProcess[str]:
