@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.dtypes import bf16_features
-from polydraft.commands.bench_report import commit, versions
+from training.provenance import commit, versions
 
 
 def environment() -> dict[str, object]:

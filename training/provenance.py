@@ -13,7 +13,19 @@ from typing import Any
 
 from training.files import write_whole
 
-_PACKAGES = ("polydraft", "torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets")
+PACKAGES = (
+    "polydraft",
+    "ray",
+    "torch",
+    "transformers",
+    "triton",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "datasets",
+    "grpcio",
+    "protobuf",
+)
 FILE = "provenance.json"
 
 
@@ -39,7 +51,7 @@ def stamp(
         "argv": sys.argv,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "versions": {"python": sys.version.split()[0], **_versions()},
+        "versions": versions(),
         "settings": dict(settings),
     }
     write_whole(path, {"made_from": now, "runs": [*begun["runs"], run]})
@@ -53,16 +65,17 @@ def read(directory: Path) -> dict[str, Any]:
 
 def commit() -> str:
     """Of the code, with `-dirty` if it was changed since; empty outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that figures and weights depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:  # an extra that is not installed

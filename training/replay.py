@@ -13,14 +13,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
+from training.bootstrap import Floats, ci95, resampled
 from training.drafter import TrimmedVocabulary, draft_logits
 from training.examples import IGNORED, Example, groups_by_length, make_batch
 
 _TOKENS_A_BATCH = 4_000
-_NUM_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +89,33 @@ def count_rounds(answer_hits: Sequence[bool], max_drafted: int) -> int:
     return rounds
 
 
-def mean_difference_interval(
-    first: Sequence[Replay], second: Sequence[Replay], seed: int = 0
-) -> tuple[float, float, float]:
+def mean_difference(first: Sequence[Replay], second: Sequence[Replay]) -> tuple[float, tuple[float, float]]:
     """Tokens a round of `first` minus `second`, mean over the languages, with its 95 % interval.
 
-    Both are replays of the same answers, language by language; answers are resampled within each language (bootstrap).
+    Both are replays of the same answers, language by language; answers are drawn anew within each language.
     """
-    rng = random.Random(seed)
-
-    def difference(chosen: Sequence[Sequence[int]]) -> float:
-        return sum(
-            _ratio(a, picked) - _ratio(b, picked) for a, b, picked in zip(first, second, chosen, strict=True)
-        ) / len(first)
-
-    whole = [range(len(of_language.tokens)) for of_language in first]
-    drawn = sorted(difference([rng.choices(picked, k=len(picked)) for picked in whole]) for _ in range(_NUM_RESAMPLES))
-    return difference(whole), drawn[int(0.025 * len(drawn))], drawn[int(0.975 * len(drawn))]
+    pairs = list(zip(first, second, strict=True))
+    differences = [a.tokens_per_round - b.tokens_per_round for a, b in pairs]
+    drawn_R = sum(
+        resampled(_difference, _array(a.tokens), _array(a.rounds), _array(b.rounds), seed=number)
+        for number, (a, b) in enumerate(pairs)
+    )
+    return sum(differences) / len(pairs), ci95(np.asarray(drawn_R) / len(pairs))
 
 
-def interval(of_language: Replay, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the tokens a round over answers resampled (bootstrap)."""
-    rng = random.Random(seed)
-    whole = range(len(of_language.tokens))
-    drawn = sorted(_ratio(of_language, rng.choices(whole, k=len(whole))) for _ in range(_NUM_RESAMPLES))
-    return drawn[int(0.025 * len(drawn))], drawn[int(0.975 * len(drawn))]
+def interval(of_language: Replay) -> tuple[float, float]:
+    """95 % interval of the tokens a round."""
+    return ci95(resampled(_tokens_per_round, _array(of_language.tokens), _array(of_language.rounds)))
 
 
-def _ratio(of_language: Replay, picked: Sequence[int]) -> float:
-    return sum(of_language.tokens[i] for i in picked) / sum(of_language.rounds[i] for i in picked)
+def _tokens_per_round(tokens: Floats, rounds: Floats) -> Floats:
+    per_round: Floats = tokens.sum(-1) / rounds.sum(-1)
+    return per_round
+
+
+def _difference(tokens: Floats, first_rounds: Floats, second_rounds: Floats) -> Floats:
+    return _tokens_per_round(tokens, first_rounds) - _tokens_per_round(tokens, second_rounds)
+
+
+def _array(values: Sequence[int]) -> Floats:
+    return np.array(values, dtype=np.float64)

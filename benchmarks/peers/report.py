@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.measure import LOADS, Figure
-from polydraft.commands.bench_report import commit, versions
 from polydraft.commands.bench_stats import ci95_of_median
 from polydraft.commands.common import PromptId
+from training.provenance import commit, versions
 
 Texts = Mapping[str, Sequence[int]]
 Retokenise = Callable[[Sequence[int]], Sequence[int]]

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import random
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import TypedDict
 
 from polydraft.commands import bench_stats as stats
 from polydraft.commands.bench_stats import Phase, Record
-
-PACKAGES = ("polydraft", "ray", "torch", "transformers", "triton", "tokenizers", "grpcio", "protobuf")
 
 
 class LanguageFigures(TypedDict):
@@ -96,6 +90,8 @@ def _report(
     ci95: tuple[float, float],
     config: dict[str, object],
 ) -> Report:
+    from training.provenance import commit, versions
+
     return {
         "mean_speedup": speedup,
         "ci95": list(ci95),
@@ -126,23 +122,3 @@ def _by_language(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         grouped.setdefault(record.language, []).append(record)
     return dict(sorted(grouped.items()))
-
-
-def commit() -> str:
-    """The commit of this checkout, "" outside of one."""
-    try:
-        git = ["git", "rev-parse", "HEAD"]
-        return subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that the figures depend on."""
-    found = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

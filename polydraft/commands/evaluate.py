@@ -46,9 +46,9 @@ def _temperature(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from deployments.evaluation import CannotEvaluate, Wanted, evaluate
-    from polydraft.commands.bench_report import commit, versions
     from training.evaluation.heat_map import save_heat_map
     from training.evaluation.markdown import markdown
+    from training.provenance import commit, versions
 
     for path in (args.markdown, args.heat_map):  # an evaluation takes long: what would fail after it fails now
         if path is not None and not path.parent.is_dir():

@@ -20,15 +20,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.local import Round
+from training.bootstrap import Floats, ci95, resampled
 from training.evaluation.protocol import Answer
-
-NUM_RESAMPLES = 1000
-PERCENTILES = (2.5, 97.5)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +105,9 @@ def _table(answers: Sequence[Answer], value: Callable[[Answer], float]) -> Float
 def _figure(of_seeds: Callable[..., Floats], *tables_QS: Floats) -> Figure:
     """`of_seeds` turns tables [..., Q, S] into a figure for each seed, [..., S]."""
     values_S = of_seeds(*tables_QS)
-    num_questions = len(tables_QS[0])
-    draws_RQ = np.random.default_rng(0).integers(num_questions, size=(NUM_RESAMPLES, num_questions))
-    means_R = of_seeds(*(table_QS[draws_RQ] for table_QS in tables_QS)).mean(-1)
-    low, high = np.percentile(means_R, PERCENTILES).tolist()
+    means_R = resampled(lambda *drawn: of_seeds(*drawn).mean(-1), *tables_QS)
     std = float(values_S.std(ddof=1)) if len(values_S) > 1 else None
-    return Figure(float(values_S.mean()), std, (low, high))
+    return Figure(float(values_S.mean()), std, ci95(means_R))
 
 
 def _tokens_per_round_S(tokens_QS: Floats, rounds_QS: Floats) -> Floats:

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM
 from training.drafter import whole_vocabulary
 from training.examples import Example
 from training.generation import write_greedily
-from training.replay import Replay, count_rounds, hits, interval, mean_difference_interval, replay
+from training.replay import Replay, count_rounds, hits, interval, mean_difference, replay
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_a_difference_between_drafters_is_paired_by_answer() -> None:
     worse = Replay((10, 30, 12) * 10, (0,) * 30, (5, 10, 6) * 10)
     better = Replay(worse.tokens, worse.hits, tuple(rounds - 1 for rounds in worse.rounds))
 
-    difference, low, high = mean_difference_interval([better, worse], [worse, worse])
+    difference, (low, high) = mean_difference([better, worse], [worse, worse])
 
     assert difference == pytest.approx((520 / 180 - 520 / 210) / 2)
     assert 0 < low < difference < high
-    assert mean_difference_interval([worse], [worse]) == (0, 0, 0)
+    assert mean_difference([worse], [worse]) == (0, (0, 0))
