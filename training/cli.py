@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.corpus import LANGUAGES
+from training.planning.cli import add_plan
 
 MODELS = Path("models")
 RUNS = Path("runs")
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Make the demo family: tokenizer, target, pretrain, distil, finetune, export, evaluate, card.",
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    add_plan(steps)
 
     step = steps.add_parser("tokenizer", help="byte-level BPE over the everyday subset of the corpus")
     _corpus(step)
