@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from training.planning.trained import Trained
 
 ACCEPTANCE = 0.65
-FIGURES = {
+DRAFTER_FIGURES = {
+    "weight_bytes": "of a weight",
     "bandwidth_gb_s": "at which weights are read",
-    "tflops": "at which rows are multiplied",
     "step_fixed_us": "a pass of no layers",
     "layer_fixed_us": "a layer of no weights",
-    "row_fixed_us": "each further row in a layer of no weights",
 }
 """Fields of `Runner` that options replace, for target and drafter or for the drafter alone."""
+TARGET_FIGURES = {
+    "tflops": "at which rows are multiplied",
+    "row_fixed_us": "each further row in a layer of no weights",
+    "min_rows": "to which smaller steps are padded",
+}
+"""Those of steps with several rows."""
 
 
 def add_plan(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,16 +55,17 @@ def add_plan(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--answers", type=Path, help="output of distil, or JSON {token id: count}: what a trimmed vocabulary covers"
     )
     step.add_argument("--wanted", type=float, default=1.1, help="speedup worth a training (default: %(default)s)")
-    step.add_argument("--threads", type=int, default=1, help="of the measurement (default: %(default)s)")
     step.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    for name, text in FIGURES.items():
+    for name, text in DRAFTER_FIGURES.items():
         option = name.replace("_", "-")
         step.add_argument(f"--{option}", type=float, metavar="N", help=f"{text}, target and drafter")
         step.add_argument(f"--drafter-{option}", type=float, metavar="N", help="the drafter's alone")
+    for name, text in TARGET_FIGURES.items():
+        step.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="N", help=text)
     step.add_argument(
         "--round-fixed-us", type=float, metavar="N", help="a round beside its passes: handing blocks over"
     )
-    step.set_defaults(run=run_plan)
+    step.set_defaults(run=run_plan, threads=1)
 
 
 def run_plan(args: argparse.Namespace) -> None:
@@ -70,6 +76,8 @@ def run_plan(args: argparse.Namespace) -> None:
     from training.planning.shapes import read_shape
     from training.planning.trained import read_trained
 
+    if args.wanted < 1:
+        raise ValueError(f"--wanted is {args.wanted:g}; a drafter pays from 1 on, as fast as without")
     target = read_shape(args.target)
     coverage = read_coverage(args.answers, target.rows) if args.answers else None
     trained = read_trained(args.measured, args.drafters) if args.measured else []
@@ -118,9 +126,12 @@ def _hardware(args: argparse.Namespace, target: DecoderShape) -> Sourced:
 def _given_figures(args: argparse.Namespace) -> dict[str, float]:
     """By their names in `Sourced`; an option for the drafter alone wins over one for both."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    figures = {f"{owner}.{name}": given[name] for owner in ("target", "drafter") for name in FIGURES if name in given}
-    figures |= {f"drafter.{name}": given[f"drafter_{name}"] for name in FIGURES if f"drafter_{name}" in given}
-    return figures | ({"round_fixed_us": args.round_fixed_us} if args.round_fixed_us is not None else {})
+    figures = {f"target.{name}": given[name] for name in (*DRAFTER_FIGURES, *TARGET_FIGURES) if name in given}
+    figures |= {f"drafter.{name}": given[name] for name in DRAFTER_FIGURES if name in given}
+    figures |= {f"drafter.{name}": given[f"drafter_{name}"] for name in DRAFTER_FIGURES if f"drafter_{name}" in given}
+    if "round_fixed_us" in given:
+        figures["round_fixed_us"] = given["round_fixed_us"]
+    return figures
 
 
 def _assumptions(

@@ -33,7 +33,7 @@ class Candidate:
         return forecast(self.costs, self.acceptance)
 
     @property
-    def layers_weights(self) -> int:
+    def weights_in_layers(self) -> int:
         return self.shape.layers * self.shape.layer_weights
 
     def needed(self, speedup: float) -> float | None:
@@ -110,7 +110,7 @@ def largest_above(candidates: Sequence[Candidate], floor: float) -> Candidate:
     fast = [one for one in candidates if one.expected.speedup >= floor]
     if not fast:
         return max(candidates, key=lambda one: one.expected.speedup)
-    return max(fast, key=lambda one: (one.layers_weights, one.expected.speedup))
+    return max(fast, key=lambda one: (one.weights_in_layers, one.expected.speedup))
 
 
 def _words(shape: DecoderShape) -> str:

@@ -106,7 +106,8 @@ def as_json(plan: Plan, target: DecoderShape, sourced: Sourced, assumed: Sequenc
     """Everything that the text says, and all of the hardware's figures."""
     return {
         "target": asdict(target) | {"parameters": target.num_parameters},
-        "hardware": sourced.hardware.model_dump() | {"sources": sourced.sources},
+        "hardware": sourced.hardware.model_dump(),
+        "sources": sourced.sources,
         "assumptions": [asdict(one) for one in assumed],
         "plain_step_ms": 1e3 * plan.choice.costs.step_s[0],
         "candidates": [_candidate(one) for one in plan.candidates],

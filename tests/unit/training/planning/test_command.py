@@ -44,7 +44,7 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["recipe"]["drafter"]["layers"] == found["choice"]["shape"]["layers"] == 1
     assert found["choice"]["acceptance"] == 0.5
     assert found["choice"]["break_even_acceptance"] < found["needed_acceptance"] < 0.5
-    assert found["hardware"]["sources"]["target.bandwidth_gb_s"] == "given"
+    assert found["sources"]["target.bandwidth_gb_s"] == "given"
     assert {"name": "acceptance", "value": "0.50", "source": "given, for every shape"} in found["assumptions"]
 
 
@@ -76,6 +76,7 @@ def test_trained_drafters_are_compared_with_their_own_acceptance(
     ("options", "message"),
     [
         (("--acceptance", 65), "share from 0 to 1"),
+        (("--wanted", 0.5), "--wanted is 0.5"),
         (("--hardware", "h900"), "'h900' is neither this, h200"),
         (("--bandwidth-gb-s", -1), "target.bandwidth_gb_s is -1.0"),
         (("--target", "/nowhere"), "/nowhere"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 
+from training.evaluate import count_rounds
 from training.planning.hardware import Hardware, Runner
 from training.planning.model import (
     MAX_DRAFTED,
@@ -51,6 +53,16 @@ def test_tokens_a_round_by_enumeration(num_drafted: int) -> None:
 
     assert tokens_a_round(acceptance, num_drafted) == pytest.approx(expected)
     assert expected == pytest.approx((1 - acceptance ** (num_drafted + 1)) / (1 - acceptance))
+
+
+@pytest.mark.parametrize(("acceptance", "num_drafted"), [(0.5, 2), (0.8, 6)])
+def test_counted_rounds_follow_the_formula(acceptance: float, num_drafted: int) -> None:
+    rng = random.Random(3)
+    hits = [rng.random() < acceptance for _ in range(20_000)]
+
+    counted = len(hits) / count_rounds(hits, num_drafted)
+
+    assert counted == pytest.approx(tokens_a_round(acceptance, num_drafted), rel=0.02)
 
 
 @pytest.mark.parametrize("speedup", [1.0, 1.5])

@@ -23,7 +23,7 @@ def test_the_choice_for_a_large_target_is_shallow_and_gives_little_up_for_its_we
     fastest, choice = plan.candidates[0], plan.choice
     assert plan.pays
     assert choice.shape.layers == 1
-    assert choice.layers_weights > fastest.layers_weights
+    assert choice.weights_in_layers > fastest.weights_in_layers
     assert choice.expected.speedup >= 0.95 * fastest.expected.speedup
     assert plan.verdict.startswith("Train 1 layer of ")
 
