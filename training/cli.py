@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.planning.cli import add_plan
+
 STAGES = {
     "pretrain": "stage P: one drafter for all languages",
     "distil": "the target writes answers to the languages' prompts",
@@ -32,9 +34,10 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="polydraft train",
-        description="Train drafters for a target from one YAML recipe. A stage that was cut off goes on where it was.",
+        description="Plan and train drafters for a target, from one YAML recipe. A stage that was cut off goes on.",
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="STAGE")
+    add_plan(steps)
     for name, text in STAGES.items():
         step = steps.add_parser(name, help=text, description=text)
         step.add_argument("recipe", type=Path, help="the YAML file, such as configs/train/demo.yaml")
