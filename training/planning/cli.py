@@ -65,7 +65,7 @@ def add_plan(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     step.add_argument(
         "--round-fixed-us", type=float, metavar="N", help="a round beside its passes: handing blocks over"
     )
-    step.set_defaults(run=run_plan, threads=1)
+    step.set_defaults(run=run_plan)
 
 
 def run_plan(args: argparse.Namespace) -> None:
@@ -151,6 +151,7 @@ def _assumptions(
         Assumption("target", f"{target.num_parameters:,}", f"weights, by {args.target}"),
         Assumption("machine", args.hardware, "given"),
         Assumption("streams", "1", "assumed: with more of them rows cost more and drafts bring less"),
+        Assumption("temperature", "0", "assumed: drawing noise is not counted"),
         Assumption("context", "short", "assumed: reading keys and values is not counted"),
         Assumption("drafts", "chains", "assumed, each token accepted independently of the others; trees bring more"),
         Assumption("acceptance", f"{acceptance[0]:.2f}", acceptance[1]),

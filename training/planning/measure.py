@@ -94,7 +94,11 @@ def time_drafts(checkpoint: DrafterCheckpoint, repeats: int = REPEATS) -> float:
 
 
 def measure_this(target: DecoderShape) -> Sourced:
-    """This machine, with rates at the sizes of `target` and of a drafter half as wide."""
+    """This machine, with rates at the sizes of `target` and of a drafter half as wide.
+
+    Sets the process to one thread. ValueError if the machine is too busy: large products took no longer than thin ones.
+    """
+    torch.set_num_threads(1)
     width = max(target.hidden_size // 2 // _WIDTH_STEP, 2) * _WIDTH_STEP
     drafter = drafter_shape(1, width, 2, min(target.rows, _DRAFTER_ROWS))
     hardware = Hardware(name="this machine", target=_target_runner(target), drafter=_drafter_runner(drafter))
@@ -176,10 +180,12 @@ def _rates(shape: DecoderShape, dtype: torch.dtype, product: MakeProduct) -> Run
     num_weights = shape.pass_weights - thin.pass_weights
     whole_s, thin_s = _product_times(shape, dtype, product), _product_times(thin, dtype, product)
     one_s, many_s = (whole - call for whole, call in zip(whole_s, thin_s, strict=True))
+    if one_s <= 0:
+        raise ValueError("this machine is too busy to be measured; try again later, or give its figures in a YAML file")
     return Runner(
         weight_bytes=weight_bytes,
-        bandwidth_gb_s=num_weights * weight_bytes / max(one_s, 1e-9) / 1e9,
-        tflops=2 * num_weights * BLOCK / max(many_s - one_s, 1e-2 * one_s, 1e-9) / 1e12,
+        bandwidth_gb_s=num_weights * weight_bytes / one_s / 1e9,
+        tflops=2 * num_weights * BLOCK / max(many_s - one_s, 1e-2 * one_s) / 1e12,
         overlaps=False,
         step_fixed_us=0.0,
         layer_fixed_us=0.0,
