@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,26 +18,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cluster.config import Config, load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
-from deployments.processes import descendants, wait_or_kill
+from deployments.own_ray import connected_ray  # before Ray itself: it sets what Ray reads
 
-# Read by Ray when it is imported and by the processes it starts.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would run replicas behind everything else on the machine
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+# isort: split
 import ray
 from ray import serve
 
 from deployments.app import build, directory_name, drafter_deployment_name
-from deployments.directory import NAMESPACE, Registration, start_directory
+from deployments.directory import Registration, start_directory
 from deployments.serve_ingress import SERVICERS
 
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 300.0
 _POLL_S = 0.2
-_END_GRACE_S = 10.0
 
 
 class _Stopped(BaseException):
@@ -104,38 +95,12 @@ def _stop_signals() -> Iterator[None]:
     yield
 
 
-@contextlib.contextmanager
-def _ray(config: Config) -> Iterator[None]:
-    """A connection to the Ray that the configuration names, or a Ray of our own that ends with the block."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    own = config.ray.address is None
-    earlier = descendants(os.getpid())
-    directory = Path(tempfile.mkdtemp(prefix="polydraft-"))
-    try:
-        if own:
-            ray.init(
-                address="local",
-                num_cpus=config.ray.num_cpus,
-                object_store_memory=config.ray.object_store_memory_mb << 20,
-                include_dashboard=config.ray.dashboard,
-                namespace=NAMESPACE,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                _temp_dir=str(directory),
-                _node_ip_address="127.0.0.1",
-            )
-        else:
-            ray.init(
-                address=config.ray.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
-            )
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray sets its own
-        yield
-    finally:
-        started = [process for process in descendants(os.getpid()) if process not in earlier]
-        ray.shutdown()
-        wait_or_kill(started, _END_GRACE_S)
-        shutil.rmtree(directory, ignore_errors=True)
+def _ray(config: Config) -> contextlib.AbstractContextManager[Path]:
+    """The Ray that the configuration names, or one of our own."""
+    settings = config.ray
+    return connected_ray(
+        settings.address, settings.num_cpus, settings.object_store_memory_mb, dashboard=settings.dashboard
+    )
 
 
 @contextlib.contextmanager

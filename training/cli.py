@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from training.planning.cli import add_plan
@@ -20,11 +20,18 @@ STAGES = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
+Launch = Callable[[Path, Sequence[str], Sequence[str], int, str], None]
+"""Runs stages of a recipe for some languages in several processes, through the Ray at an address or one of its own."""
+
+
+def main(argv: Sequence[str], launch: Launch) -> int:
     """Run one command; 0 if it worked, 1 if its input was missing or wrong. argparse exits with 2 on usage errors."""
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        if args.step == "plan":
+            args.run(args)
+        else:
+            _run_stages(args, launch)
     except (OSError, ValueError) as error:
         print(f"polydraft train {args.step}: {error}", file=sys.stderr)
         return 1
@@ -45,25 +52,27 @@ def _parser() -> argparse.ArgumentParser:
         if name == "distil":
             step.add_argument("--worker", type=int, default=0, help="this process' number, from 0")
             step.add_argument("--workers", type=int, default=1, help="how many processes share the prompts")
-        step.set_defaults(run=_run_stage)
+        step.add_argument("--processes", type=int, default=1, metavar="N", help="train in N processes, by Ray Train")
+        step.add_argument("--ray-address", default="", metavar="A", help="a running Ray (default: one of its own)")
     return parser
 
 
-def _run_stage(args: argparse.Namespace) -> None:
+def _run_stages(args: argparse.Namespace, launch: Launch) -> None:
     import torch  # here and not above, so that --help stays quick
 
-    from training import pipeline
+    from training.pipeline import STAGES as RUN
+    from training.pipeline import run_distil
     from training.recipe import load_recipe
     from training.run import Run
 
+    stages = [*RUN] if args.step == "all" else [args.step]
+    if args.processes > 1:
+        launch(args.recipe, stages, args.language, args.processes, args.ray_address)
+        return
     run = Run(load_recipe(args.recipe), args.language)
     torch.set_num_threads(run.recipe.threads)
     if args.step == "distil":
-        if not 0 <= args.worker < args.workers:
-            raise ValueError(
-                f"--worker is {args.worker}; with --workers {args.workers} it goes from 0 to {args.workers - 1}"
-            )
-        pipeline.run_distil(run, args.worker, args.workers)
+        run_distil(run, args.worker, args.workers)
         return
-    for name in pipeline.STAGES if args.step == "all" else (args.step,):
-        pipeline.STAGES[name](run)
+    for stage in stages:
+        RUN[stage](run)

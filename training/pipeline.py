@@ -55,6 +55,8 @@ def run_pretrain(run: Run) -> None:
 
 def run_distil(run: Run, worker: int = 0, num_workers: int = 1) -> None:
     """The target writes answers to the languages' prompts; workers share the prompts of each language."""
+    if not 0 <= worker < num_workers:
+        raise ValueError(f"worker {worker} of {num_workers}: they are counted from 0 to {num_workers - 1}")
     recipe, settings = run.recipe, run.recipe.distil
     writing = Writing(settings.max_new_tokens, settings.top_k, settings.rows_per_batch, recipe.seed)
     room = run.max_positions - settings.max_new_tokens

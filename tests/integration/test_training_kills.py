@@ -18,9 +18,9 @@ import yaml
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from polydraft.commands.train import run as train
 from tests.conftest import ROOT
 from training.checkpoints import read_weights
-from training.cli import main
 from training.demo_family.tokenizer import export_tokenizer
 from training.files import read_lines
 
@@ -77,8 +77,8 @@ def write_recipe(root: Path, target: Path) -> Path:
 
 
 def start(stage: str, recipe: Path) -> subprocess.Popen[bytes]:
-    program = "import sys; from training.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, stage, str(recipe)]
+    program = "import sys; from polydraft.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "train", stage, str(recipe)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -94,7 +94,7 @@ def run_with_kills(stage: str, recipe: Path, progress: Path, rng: random.Random)
         hits += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert main([stage, str(recipe)]) == 0
+    assert train([stage, str(recipe)]) == 0
     return hits
 
 
@@ -108,9 +108,9 @@ def test_killed_stages_end_as_unbroken_ones(target: Path, tmp_path: Path) -> Non
     }
     hits = {}
     for stage in ("pretrain", "distil", "trim", "finetune"):
-        assert main([stage, str(whole)]) == 0
+        assert train([stage, str(whole)]) == 0
         if stage == "trim":
-            assert main([stage, str(broken)]) == 0
+            assert train([stage, str(broken)]) == 0
         else:
             hits[stage] = run_with_kills(stage, broken, broken.parent / "work" / progress[stage], rng)
 

@@ -9,54 +9,26 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from engine.identity import target_id
+from polydraft.commands.train import run as train
+from tests.tiny_recipe import LANGUAGES, write_recipe
 from training.checkpoints import read_weights
-from training.cli import main
 from training.demo_family.tokenizer import export_tokenizer, train_tokenizer
 from training.drafter import load_drafter
 from training.recipe import load_recipe
 from training.run import Run
 
-LANGUAGES = {"de": "Der Wagen{} steht im Hof.", "fr": "Le Wagen{} attend dehors."}
-
-
-def write_recipe(root: Path, target: Path, **changes: Any) -> Path:
-    """A recipe of two languages and a few steps; `root` holds its data."""
-    for code, sentence in LANGUAGES.items():
-        rows = ({"source": sentence.format(n), "english": f"The car number {n % 40} waits"} for n in range(120))
-        (root / f"{code}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    source = {"prompt": "{source}", "answer": "{english}"}
-    content = {
-        "target": str(target),
-        "work": "work",
-        "output": "drafters",
-        "seed": 7,
-        "languages": {code: {"data": [{"path": f"{code}.jsonl", **source}]} for code in LANGUAGES},
-        "drafter": {"hidden_size": 32, "intermediate_size": 32, "heads": 2, "kv_heads": 1, "head_dim": 16},
-        "pretrain": {"steps": 4, "tokens_per_batch": 300},
-        "distil": {"temperatures": {0.0: 0.6, 1.0: 0.4}, "max_new_tokens": 6, "rows_per_batch": 16},
-        "trim": {"rows": 60},
-        "finetune": {"steps": 4, "tokens_per_batch": 300},
-        "evaluate": {"records": 4},
-    }
-    path = root / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
-    return path
-
 
 def run(*argv: object) -> int:
-    return main([str(arg) for arg in argv])
+    return train([str(arg) for arg in argv])
 
 
 @pytest.fixture(scope="module")
 def recipe(tiny_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Carried out whole."""
     path = write_recipe(tmp_path_factory.mktemp("recipe"), tiny_target)
-    num_threads = torch.get_num_threads()
     assert run("all", path) == 0
-    torch.set_num_threads(num_threads)
     return path
 
 
@@ -195,5 +167,5 @@ def test_an_unknown_language_is_told(recipe: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("argv", [[], ["finetune"], ["distil", "r.yaml", "--worker", "x"]])
 def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(argv)
+        train(argv)
     assert stopped.value.code == 2

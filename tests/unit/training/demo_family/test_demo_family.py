@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
+from polydraft.commands.train import run as train
 from tests.conftest import ROOT
-from training.cli import main as train
 from training.demo_family.__main__ import main
 from training.demo_family.card import smooth
 from training.demo_family.corpus import LANGUAGES, everyday_pairs
@@ -42,7 +41,6 @@ def tiny_recipe(tiny_target: Path, tmp_path: Path) -> Path:
 def test_the_card_names_data_and_figures(
     tiny_corpus: Path, tiny_target: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_threads = torch.get_num_threads()
     common = ("--corpus", tiny_corpus)
     target_run = tmp_path / "target"
     assert step(monkeypatch, "data", *common, "--prompts", 200, "--output", tmp_path / "data") == 0
@@ -63,7 +61,6 @@ def test_the_card_names_data_and_figures(
     )
 
     assert step(monkeypatch, "card", "--quality", quality, "--recipe", tiny_recipe, *places) == 0
-    torch.set_num_threads(num_threads)
 
     card = (tmp_path / "models" / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / "images" / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polydraft.commands.train import run as train
 from tests.conftest import ROOT
-from training.cli import main
 from training.planning.measure import measure_this
 from training.planning.shapes import DecoderShape
 
@@ -19,7 +19,7 @@ SLOW = ("--bandwidth-gb-s=20", "--layer-fixed-us=200", "--drafter-layer-fixed-us
 
 
 def plan(*argv: object) -> int:
-    return main(["plan", "--target", str(TARGET), "--hardware", "l4", *map(str, argv)])
+    return train(["plan", "--target", str(TARGET), "--hardware", "l4", *map(str, argv)])
 
 
 def test_text_ends_with_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,62 @@
+"""A Ray to run on: one that is there, or one of our own that ends with the block and leaves no process behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from deployments.processes import descendants, wait_or_kill
+
+# Read by Ray when it is imported and by the processes it starts.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would run replicas behind everything else on the machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import ray
+
+from deployments.directory import NAMESPACE
+
+_END_GRACE_S = 10.0
+
+
+@contextlib.contextmanager
+def connected_ray(
+    address: str | None, num_cpus: int | None = None, object_store_memory_mb: int = 100, *, dashboard: bool = False
+) -> Iterator[Path]:
+    """A connection to the Ray at `address`, or without one a Ray of our own on this machine.
+
+    Yields a temporary directory, which ends with the block too.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = descendants(os.getpid())
+    directory = Path(tempfile.mkdtemp(prefix="polydraft-"))
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                object_store_memory=object_store_memory_mb << 20,
+                include_dashboard=dashboard,
+                namespace=NAMESPACE,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                _temp_dir=str(directory),
+                _node_ip_address="127.0.0.1",
+            )
+        else:
+            ray.init(address=address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray sets its own
+        yield directory
+    finally:
+        started = [process for process in descendants(os.getpid()) if process not in earlier]
+        ray.shutdown()
+        wait_or_kill(started, _END_GRACE_S)
+        shutil.rmtree(directory, ignore_errors=True)
