@@ -12,30 +12,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
-from engine.identity import tokenizer_hash
 from training import provenance
-from training.checkpoints import read_weights
 from training.data import read_texts
 from training.distil import Writing, distil, plan
-from training.drafter import TrimmedVocabulary, export_drafter, trim
+from training.drafter import export_drafter
 from training.examples import Example
 from training.files import write_whole
 from training.finetune import Teaching, finetune
 from training.on_policy import OnPolicy
 from training.pretrain import pretrain
-from training.recipe import Recipe
 from training.replay import interval, replay
 from training.run import Run, hashes
+from training.starts import finetuning_start, weights_of_llama
 from training.trim import coverage, list_hash, read_vocabulary, trim_to, write_vocabulary
 
 
 def run_pretrain(run: Run) -> None:
     """Stage P: one drafter for all languages. Needs the target's tokenizer, not the target."""
     recipe, settings = run.recipe, run.recipe.pretrain
+    if settings is None:
+        return
     by_language = {code: language.data for code, language in recipe.languages.items()}
     sources = {"all": settings.data} if settings.data else by_language
     data = hashes(source for of_name in sources.values() for source in of_name)
@@ -48,7 +46,7 @@ def run_pretrain(run: Run) -> None:
     }
     drafter = run.new_drafter(run.vocab_size)
     if settings.start_from is not None:
-        drafter.load_state_dict(_start_weights(settings.start_from, drafter, recipe))
+        drafter.load_state_dict(weights_of_llama(settings.start_from, recipe.target, drafter))
     schedule = run.schedule(settings)
     pretrain(drafter, examples, schedule, settings.tokens_per_batch, recipe.seed, run.pretrain_dir, run.world)
 
@@ -102,7 +100,7 @@ def run_finetune(run: Run) -> None:
         work, vocabulary = run.finetune_dir(language), run.vocabulary(language)
         records = run.records(language)[0][: settings.records]
         drafter = run.new_drafter(vocabulary.num_rows)
-        start = _pretrained(run, vocabulary) if settings.start_from == "pretrain" else None
+        start = finetuning_start(run, vocabulary)
         begun_with = {
             "drafter": recipe.drafter.model_dump(),
             "vocabulary": list_hash(vocabulary),
@@ -113,7 +111,7 @@ def run_finetune(run: Run) -> None:
         run.stamp(work, run.target_facts | begun_with, settings.model_dump(mode="json"))
         if start is not None:
             drafter.load_state_dict(start)
-        judge = OnPolicy(run.target, run.encoder.eos_ids, recipe.distil.max_new_tokens, recipe.distil.top_k)
+        judge = _judge(run) if settings.on_policy > 0 else None
         schedule, tokens = run.schedule(settings), settings.tokens_per_batch
         finetune(
             drafter,
@@ -201,32 +199,10 @@ def _fitting(texts: Sequence[Tokens], limit: int, what: str) -> list[Tokens]:
     return kept
 
 
-def _pretrained(run: Run, vocabulary: TrimmedVocabulary) -> dict[str, Tensor]:
-    """Stage P's weights with the language's rows. ValueError if they know another tokenizer."""
-    weights = read_weights(run.pretrain_dir)
-    found, wanted = provenance.read(run.pretrain_dir)["made_from"]["tokenizer"], run.tokenizer_facts["tokenizer"]
-    if found != wanted:
-        raise ValueError(
-            f"{run.pretrain_dir} was trained with tokenizer {found}, the target has {wanted}; "
-            "pretrain again for this target in another `work`"
-        )
-    return trim(weights, vocabulary)
-
-
-def _start_weights(directory: Path, drafter: LlamaForCausalLM, recipe: Recipe) -> dict[str, Tensor]:
-    """Of a Llama in transformers' form; ValueError if its tokenizer or its shape is another one."""
-    ours, theirs = (tokenizer_hash(place / "tokenizer.json") for place in (recipe.target, directory))
-    if ours != theirs:
-        raise ValueError(
-            f"{directory}: its tokenizer {theirs} is not the target's {ours}; "
-            "start from a model of the target's family, or leave start_from out"
-        )
-    state: dict[str, Tensor] = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).state_dict()
-    wanted = {name: tensor.shape for name, tensor in drafter.state_dict().items()}
-    differing = sorted(name for name in {*wanted, *state} if name not in state or state[name].shape != wanted.get(name))
-    if differing:
-        raise ValueError(f"{directory}: {differing[0]} and {len(differing) - 1} others do not fit; correct `drafter`")
-    return state
+def _judge(run: Run) -> OnPolicy:
+    """The target, loaded."""
+    settings = run.recipe.distil
+    return OnPolicy(run.target, run.encoder.eos_ids, settings.max_new_tokens, settings.top_k)
 
 
 def _answers_hash(directory: Path) -> str:

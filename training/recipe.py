@@ -166,7 +166,9 @@ class Finetune(Training):
     adamw_lr: Positive = 1e-3
     warmup_steps: Count = 20
     decay_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    start_from: Literal["pretrain", "nothing"] = "pretrain"
+    start_from: Literal["pretrain", "nothing", "drafter"] = "pretrain"
+    drafter: FilePath | None = None
+    """With `start_from: drafter`: the directory of a drafter of this target, for another language perhaps."""
     records: Count | None = None
     """Answers of a language used at most; absent: all."""
     teacher_share: Share = 0.7
@@ -176,7 +178,9 @@ class Finetune(Training):
     """Share of the batches whose answers the drafter writes and the target judges (DistillSpec, 2310.08461)."""
 
     @model_validator(mode="after")
-    def _check_divergence(self) -> Self:
+    def _check_start_and_divergence(self) -> Self:
+        if (self.start_from == "drafter") != (self.drafter is not None):
+            raise ValueError("`start_from: drafter` and `drafter: DIRECTORY` go together; give both or neither")
         if self.divergence not in DIVERGENCES:
             raise ValueError(f"divergence: found {self.divergence!r}; one of {', '.join(DIVERGENCES)}")
         return self
@@ -209,11 +213,20 @@ class Recipe(_Section):
     broken_lines: Literal["refuse", "skip"] = "refuse"
     languages: dict[LanguageTag, Language]
     drafter: DrafterShape = DrafterShape()
-    pretrain: Pretrain
+    pretrain: Pretrain | None = None
+    """Absent: the stage does nothing, and fine-tuning starts from something else."""
     distil: Distil = Distil()
     trim: Trim = Trim()
     finetune: Finetune
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.pretrain is None and self.finetune.start_from == "pretrain":
+            raise ValueError(
+                "finetune.start_from is pretrain, but there is no section `pretrain`; add it or start anew"
+            )
+        return self
 
     def rows_of(self, language: str) -> int | None:
         """Rows of a language's embedding; None: the whole vocabulary."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from training.demo_family.card import write_card
 from training.demo_family.data import write_data
 from training.demo_family.quality import report_quality
-from training.demo_family.target import export_target, train_target
+from training.demo_family.target import SHAPES, export_target, train_target
 from training.demo_family.tokenizer import export_tokenizer, train_tokenizer
 from training.loop import Budget, Schedule
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _corpus(step)
     _target_dir(step, "directory with tokenizer.json")
     step.add_argument("--work", type=Path, default=RUNS / "target", help="checkpoint and log (default: %(default)s)")
+    _shape(step)
     step.add_argument("--minutes", type=float, default=112.0, help="computing time in all (default: %(default)s)")
     step.add_argument("--tokens-per-batch", type=int, default=4_000, help="(default: %(default)s)")
     step.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
@@ -55,8 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("export", help="write the trained target as a model directory")
     _target_dir(step, "directory with tokenizer.json")
     step.add_argument("--work", type=Path, default=RUNS / "target")
+    _shape(step)
     step.add_argument("--output", type=Path, default=MODELS / "target", help="(default: %(default)s)")
-    step.set_defaults(run=lambda a: export_target(a.work, a.target, a.output))
+    step.set_defaults(run=lambda a: export_target(a.work, a.target, SHAPES[a.shape], a.output))
 
     step = steps.add_parser("data", help="write the corpus as the recipe configs/train/demo.yaml reads it")
     _corpus(step)
@@ -93,6 +95,10 @@ def _corpus(step: argparse.ArgumentParser) -> None:
     step.add_argument("--corpus", type=Path, required=True, help="holds train/, valid/ and test/ with XX-en.tsv files")
 
 
+def _shape(step: argparse.ArgumentParser) -> None:
+    step.add_argument("--shape", choices=tuple(SHAPES), default="14m", help="parameters (default: %(default)s)")
+
+
 def _target_dir(step: argparse.ArgumentParser, text: str) -> None:
     step.add_argument("--target", type=Path, default=MODELS / "target", help=f"{text} (default: %(default)s)")
 
@@ -103,7 +109,14 @@ def _target(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     schedule = Schedule(Budget(minutes=args.minutes), weight_decay=args.weight_decay, decay_share=0.5)
     train_target(
-        args.corpus, args.target, args.work, schedule, args.tokens_per_batch, args.packing_from, args.start_from
+        args.corpus,
+        args.target,
+        SHAPES[args.shape],
+        args.work,
+        schedule,
+        args.tokens_per_batch,
+        args.packing_from,
+        args.start_from,
     )
 
 

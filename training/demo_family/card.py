@@ -176,7 +176,7 @@ def matrix_section(evaluation: Mapping[str, Any]) -> str:
 
 
 def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Path) -> str:
-    shape = target.target_config(8192)
+    shape = target.SHAPES["14m"]
     counts = {code: _count_answers(recipe, code) for code in LANGUAGES}
     written = "; ".join(f"{code} {records:,} answers, {tokens:,} tokens" for code, (records, tokens) in counts.items())
     shares = _listed(f"{share:.0%} at {at:g}" for at, share in recipe.distil.temperatures.items())
@@ -191,7 +191,7 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
 - **Everyday subset**: English side of up to {corpus.MAX_ENGLISH_WORDS} words, all among the
   {corpus.NUM_EVERYDAY_WORDS:,} most frequent; source of up to {corpus.MAX_SOURCE_CHARS} characters
   ({corpus.MAX_SOURCE_CHARS_UNSPACED} in Japanese and Chinese).
-- **Target**: {shape.hidden_size} wide, {shape.num_hidden_layers} layers, 8,192 tokens of byte-level BPE, tied
+- **Target**: {shape.hidden_size} wide, {shape.layers} layers, 8,192 tokens of byte-level BPE, tied
   embedding; {1 - target.SINGLE_SHARE:.0%} of its examples pack 1 to {target.MAX_PACKED} sentences. Four runs, each
   from the weights of the one before. Runs 1 and 2 had neither weight decay nor Muon's fifth iteration; their matrices
   grew to twice the norms of a healthy run. Run 3 brought the norms back; run 4 is the recipe as it stands.

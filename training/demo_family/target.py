@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,16 +27,38 @@ SINGLE_SHARE = 0.65
 """Of the examples that could be packed: sentences alone teach words fastest, packs teach to go on to the next one."""
 
 
-def target_config(vocab_size: int) -> LlamaConfig:
-    """384 wide, 6 layers, tied embedding: 13.8M parameters at 8,192 tokens."""
+@dataclass(frozen=True, slots=True)
+class TargetShape:
+    """A rung of the ladder on which speedup is shown against size."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+
+
+SHAPES = {
+    "5m": TargetShape(256, 768, 4, 4, 2),
+    "14m": TargetShape(384, 1152, 6, 6, 3),
+    "18m": TargetShape(512, 1024, 6, 8, 4),
+    "120m": TargetShape(1024, 3072, 9, 16, 8),
+    "300m": TargetShape(1536, 4096, 12, 24, 8),
+}
+"""By about how many parameters they have with 8,192 tokens. `14m` is the demo family's."""
+HEAD_DIM = 64
+
+
+def target_config(shape: TargetShape, vocab_size: int) -> LlamaConfig:
+    """A Llama of that shape with a tied embedding."""
     return LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=384,
-        intermediate_size=1152,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        num_key_value_heads=3,
-        head_dim=64,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=HEAD_DIM,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=0,
@@ -47,6 +70,7 @@ def target_config(vocab_size: int) -> LlamaConfig:
 def train_target(
     corpus: Path,
     tokenizer_dir: Path,
+    shape: TargetShape,
     work: Path,
     schedule: Schedule,
     tokens_per_batch: int,
@@ -62,7 +86,7 @@ def train_target(
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
     pairs = everyday_pairs(corpus, "train")
     if start_from is None:
-        model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+        model = LlamaForCausalLM(target_config(shape, tokenizer.get_vocab_size()))
     else:
         model = LlamaForCausalLM.from_pretrained(start_from, dtype=torch.float32, local_files_only=True).train()
 
@@ -83,10 +107,10 @@ def train_target(
     train(model, loss_of, make_pass, schedule, work)
 
 
-def export_target(work: Path, tokenizer_dir: Path, output: Path) -> None:
+def export_target(work: Path, tokenizer_dir: Path, shape: TargetShape, output: Path) -> None:
     """Write the checkpoint as a transformers directory: bf16, safetensors shards below 15 MiB."""
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
-    model = LlamaForCausalLM(target_config(tokenizer.get_vocab_size()))
+    model = LlamaForCausalLM(target_config(shape, tokenizer.get_vocab_size()))
     model.load_state_dict(read_weights(work))
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, do_sample=False)
     model.bfloat16().save_pretrained(output, max_shard_size="14MB")

@@ -15,7 +15,7 @@ from polydraft.commands.train import run as train
 from tests.tiny_recipe import LANGUAGES, write_recipe
 from training.checkpoints import read_weights
 from training.demo_family.tokenizer import export_tokenizer, train_tokenizer
-from training.drafter import load_drafter
+from training.drafter import EMBEDDING, load_drafter
 from training.recipe import load_recipe
 from training.run import Run
 
@@ -99,6 +99,23 @@ def test_a_drafter_starts_from_pretraining_or_from_nothing(
     layer = "model.layers.0.mlp.up_proj.weight"
     pretrained, found = (read_weights(tmp_path / "work" / place)[layer] for place in ("pretrain", "finetune/de"))
     assert torch.equal(pretrained, found) == start_is_kept
+
+
+def test_a_drafter_of_another_language_is_a_start(recipe: Path, tiny_target: Path, tmp_path: Path) -> None:
+    shutil.copytree(recipe.parent / "work", tmp_path / "work", ignore=shutil.ignore_patterns("finetune"))
+    start = recipe.parent / "drafters" / "fr"
+    finetuning = {"steps": 0, "start_from": "drafter", "drafter": str(start)}
+    path = write_recipe(tmp_path, tiny_target, finetune=finetuning)
+
+    assert train(["finetune", str(path), "--language", "de"]) == 0
+
+    french, known = load_drafter(start)
+    german, wanted = Run(load_recipe(path)).finetuned("de")
+    rows_of = {token: german.state_dict()[EMBEDDING][row] for row, token in enumerate(wanted.token_ids)}
+    for token, row_D in rows_of.items():
+        expected_D = french.state_dict()[EMBEDDING][known.row_of_id.get(token, known.unknown_row)]
+        assert torch.equal(row_D, expected_D)
+    assert set(wanted.token_ids) - set(known.token_ids), "some tokens are new to it"
 
 
 def test_on_policy_batches_change_the_drafter(recipe: Path, tiny_target: Path, tmp_path: Path) -> None:

@@ -49,9 +49,14 @@ def test_paths_start_at_the_recipe_and_defaults_are_filled_in(tmp_path: Path) ->
         (("minutes: 1", "minutes: 1, divergence: kl"), r"divergence: found 'kl'; one of forward_kl"),
         (("{path: it.jsonl}", "{}"), r"languages.it.data.0: .*either `path` or `dataset`"),
         (("it.jsonl", "it.tsv"), r"columns: missing; a TSV file has no headings"),
-        (("pretrain:", "distil: {temperatures: {0: 0.5}}\npretrain:"), r"the shares sum to 0.5; make it 1"),
+        (
+            ("pretrain: {steps: 5}", "pretrain: {steps: 5}\ndistil: {temperatures: {0: 0.5}}"),
+            r"the shares sum to 0.5; make it 1",
+        ),
         (("it: {data", "Italian: {data"), r"languages.Italian"),
         (("target: target\n", ""), r"target: Field required"),
+        (("pretrain: {steps: 5}\n", ""), r"no section `pretrain`; add it or start anew"),
+        (("minutes: 1", "minutes: 1, start_from: drafter"), r"`drafter: DIRECTORY` go together"),
         ((MINIMAL, "a: [1"), r"not valid YAML"),
     ],
 )

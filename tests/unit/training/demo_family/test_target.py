@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from training.checkpoints import read_weights
-from training.demo_family.target import train_target
+from training.demo_family.target import SHAPES, train_target
 from training.loop import Budget, Schedule
 
 
@@ -17,7 +17,9 @@ def test_a_second_run_begins_with_the_weights_of_the_exported_target(
 ) -> None:
     one_step = Schedule(Budget(steps=1))
 
-    train_target(tiny_corpus, tiny_target, tmp_path, one_step, 300, packing_from=0.0, start_from=tiny_target)
+    train_target(
+        tiny_corpus, tiny_target, SHAPES["5m"], tmp_path, one_step, 300, packing_from=0.0, start_from=tiny_target
+    )
 
     trained = read_weights(tmp_path)
     for name, before in tiny_model.state_dict().items():
