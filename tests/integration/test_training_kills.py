@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -14,38 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from polydraft.commands.train import run as train
 from tests.conftest import ROOT
+from tests.tiny_recipe import write_corpus, write_recipe, write_target
 from training.checkpoints import read_weights
-from training.demo_family.tokenizer import export_tokenizer
 from training.files import read_lines
 
 NUM_KILLS = 2
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random, and slow enough that a kill comes in the middle."""
-    directory = tmp_path_factory.mktemp("target")
-    tokenizer = Tokenizer.from_file(str(ROOT / "models" / "target" / "tokenizer.json"))
-    export_tokenizer(tokenizer, directory)
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -55,30 +30,17 @@ def same_threads_after() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def write_recipe(root: Path, target: Path) -> Path:
+def write_slow_recipe(root: Path, target: Path) -> Path:
+    """Its stages take long enough for a kill to come in their middle."""
     root.mkdir()
-    rows = ({"prompt": f"Wort {n} von {n * n}", "answer": f"word {n} of {n * n}"} for n in range(400))
-    (root / "de.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     training = {"steps": 60, "tokens_per_batch": 400, "checkpoint_every_s": 0.1}
-    recipe = {
-        "target": str(target),
-        "work": "work",
-        "output": "drafters",
-        "languages": {"de": {"data": [{"path": "de.jsonl", "answer": "{answer}"}]}},
-        "drafter": {"hidden_size": 32, "intermediate_size": 32, "heads": 2, "kv_heads": 1, "head_dim": 16},
-        "pretrain": training,
-        "distil": {"max_new_tokens": 24, "rows_per_batch": 8},
-        "trim": {"rows": 400},
-        "finetune": training,
-    }
-    path = root / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
+    distil = {"max_new_tokens": 80, "rows_per_batch": 4}
+    return write_recipe(root, target, pretrain=training, finetune=training, distil=distil)
 
 
 def start(stage: str, recipe: Path) -> subprocess.Popen[bytes]:
     program = "import sys; from polydraft.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "train", stage, str(recipe)]
+    command = [sys.executable, "-c", program, "train", stage, str(recipe), "--language", "de"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -94,13 +56,16 @@ def run_with_kills(stage: str, recipe: Path, progress: Path, rng: random.Random)
         hits += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert train([stage, str(recipe)]) == 0
+    assert train([stage, str(recipe), "--language", "de"]) == 0
     return hits
 
 
-def test_killed_stages_end_as_unbroken_ones(target: Path, tmp_path: Path) -> None:
+def test_killed_stages_end_as_unbroken_ones(tmp_path: Path) -> None:
     rng = random.Random(8)
-    whole, broken = write_recipe(tmp_path / "whole", target), write_recipe(tmp_path / "broken", target)
+    for place in ("corpus", "target"):
+        (tmp_path / place).mkdir()
+    target = write_target(tmp_path / "target", write_corpus(tmp_path / "corpus"))
+    whole, broken = (write_slow_recipe(tmp_path / name, target) for name in ("whole", "broken"))
     progress = {
         "pretrain": "pretrain/checkpoint.pt",
         "distil": "distil/de/de.0.jsonl",
@@ -108,9 +73,9 @@ def test_killed_stages_end_as_unbroken_ones(target: Path, tmp_path: Path) -> Non
     }
     hits = {}
     for stage in ("pretrain", "distil", "trim", "finetune"):
-        assert train([stage, str(whole)]) == 0
+        assert train([stage, str(whole), "--language", "de"]) == 0
         if stage == "trim":
-            assert train([stage, str(broken)]) == 0
+            assert train([stage, str(broken), "--language", "de"]) == 0
         else:
             hits[stage] = run_with_kills(stage, broken, broken.parent / "work" / progress[stage], rng)
 
