@@ -59,12 +59,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_stages(args: argparse.Namespace, launch: Launch) -> None:
     import torch  # here and not above, so that --help stays quick
+    from transformers.utils.logging import disable_progress_bar
 
     from training.pipeline import STAGES as RUN
     from training.pipeline import run_distil
     from training.recipe import load_recipe
     from training.run import Run
 
+    disable_progress_bar()  # of loading weights; the stages have bars of their own
     stages = [*RUN] if args.step == "all" else [args.step]
     if args.processes > 1:
         launch(args.recipe, stages, args.language, args.processes, args.ray_address)

@@ -105,3 +105,27 @@ def test_a_sure_target_gives_finite_gradients() -> None:
     assert forward_kl(*buckets(logits_NH, torch.tensor([[0, 1]]), sure_N)).item() == pytest.approx(
         torch.log(torch.tensor(float(H))).item()
     )
+
+
+def test_where_a_drafter_cannot_be_the_target_each_loss_gives_what_it_stands_for() -> None:
+    """One law for three places that differ: total variation accepts most, forward KL explains the tokens best."""
+    p_NH = torch.tensor([[0.8, 0.1, 0.05, 0.05], [0.7, 0.1, 0.1, 0.1], [0.05, 0.05, 0.1, 0.8]])
+    rows_NH = torch.arange(4).expand(3, 4)
+
+    def learned(name: str) -> Tensor:
+        logits_H = torch.zeros(4, requires_grad=True)
+        optimizer = torch.optim.Adam([logits_H], lr=0.05)
+        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.001, total_iters=800)
+        for _ in range(800):
+            optimizer.zero_grad()
+            loss = DIVERGENCES[name](*buckets(logits_H.expand(3, 4), rows_NH, p_NH)).mean()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+            optimizer.step()
+            decay.step()
+        return logits_H.detach().expand(3, 4)
+
+    laws = {name: learned(name) for name in DIVERGENCES}
+    acceptance = {name: 1 - total_variation(*buckets(law, rows_NH, p_NH)).mean().item() for name, law in laws.items()}
+    nll = {name: -(p_NH * law.log_softmax(1)).sum(1).mean().item() for name, law in laws.items()}
+    assert max(acceptance, key=lambda name: acceptance[name]) == "total_variation"
+    assert min(nll, key=lambda name: nll[name]) == "forward_kl"

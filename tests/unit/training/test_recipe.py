@@ -25,7 +25,9 @@ def recipe(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "configs" / "train").glob("*.yaml")), ROOT / "examples" / "add_a_language" / "recipe.yaml"]
+)
 def test_shipped_recipes_load(path: Path) -> None:
     assert load_recipe(path).languages
 
