@@ -1,0 +1,26 @@
+"""How a drafter learns while it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LearningSettings:
+    """`adaptation:` of the configuration says what each means, and holds the defaults."""
+
+    vocab_size: int
+    """Of the target."""
+    divergence: str
+    """A key of `training.divergences.DIVERGENCES`."""
+    buffer_positions: int
+    batch_positions: int
+    updates_per_batch: int
+    updates_per_gate: int
+    learning_rate: float
+    new_tokens: int
+    holdout_share: float
+    holdout_sessions: int
+    gate_tolerance: float
+    weight_decay: float = 0.0
+    """Of the layers' matrices."""
