@@ -32,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import ray
 from ray import serve
 
+from deployments.adaptation import adapting_drafters, check_versions, start_trainer
 from deployments.app import build, directory_name, drafter_deployment_name
 from deployments.directory import NAMESPACE, Registration, start_directory
 from deployments.serve_ingress import SERVICERS
@@ -61,6 +62,8 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
         check_local_drafters(config)
+    if config.adapting_tenants:
+        check_versions(config)
     _check_port(config)
     try:
         with _stop_signals(), _ray(config), _application(config):
@@ -145,6 +148,8 @@ def _application(config: Config) -> Iterator[None]:
     behind_proxy = cluster.front == "serve"
     try:
         start_directory(directory_name(config))
+        for name in adapting_drafters(config):
+            start_trainer(config, name)
         serve.start(
             proxy_location="HeadOnly" if behind_proxy else "Disabled",
             http_options={"host": "127.0.0.1", "port": _free_port()},
@@ -161,6 +166,8 @@ def _application(config: Config) -> Iterator[None]:
         if config.ray.address is not None:  # a Ray of our own ends whole, and at once
             serve.delete(cluster.name)
             ray.kill(start_directory(directory_name(config)))
+            for name in adapting_drafters(config):
+                ray.kill(start_trainer(config, name))
 
 
 def _wait_until_ready(config: Config) -> tuple[str, int]:
