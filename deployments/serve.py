@@ -70,6 +70,9 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
             host, port = _wait_until_ready(config)
             sys.stdout.write(f"ready grpc={host}:{port}\n")
             sys.stdout.flush()
+            for name in adapting_drafters(config):
+                where = f"--cluster {config.cluster.name} --ray {ray.get_runtime_context().gcs_address}"
+                sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:
                 time.sleep(3_600)
     except _Stopped:
