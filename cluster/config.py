@@ -196,18 +196,20 @@ class AdaptationConfig(_Section):
     """Overruled places of one update."""
     updates_per_batch: Count = 2
     """How often the drafter is updated for each `batch_positions` new ones; beyond 1 it sees places again."""
-    updates_per_gate: Count = 32
+    updates_per_gate: Count = 16
     """After so many updates they are judged, and kept or thrown away."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Of embeddings and norms; that of the layers' matrices is in proportion."""
     new_tokens: Annotated[int, Field(ge=0, le=65_536)] = 2_048
     """Tokens that a drafter may learn to read or propose beyond those it was trained for."""
-    holdout_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    holdout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Of the prompts, whose answers are never learned from."""
-    holdout_sessions: Count = 32
+    holdout_sessions: Count = 64
     """The newest of these answers are what updates are judged by; fewer are not enough to judge."""
     gate_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.005
     """By how much an update may seem worse and still be taken."""
+    kept_versions: Count = 16
+    """The newest ones of a drafter and tenant, which can be gone back to; the weights of older ones are deleted."""
     num_cpus: Fraction = 0.1
     """Of each drafter's trainer."""
 

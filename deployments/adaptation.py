@@ -145,7 +145,7 @@ def check_versions(config: Config) -> None:
         assert base is not None, name
         for tenant in config.adapting_tenants_of(name):
             try:
-                VersionStore(version_folder(config, name, tenant), base)
+                VersionStore(version_folder(config, name, tenant), base, config.adaptation.kept_versions)
             except (OSError, ValueError) as error:
                 raise ConfigError(f"adaptation.directory: {error}") from None
 
@@ -167,6 +167,7 @@ def learning_settings(config: Config) -> LearningSettings:
         holdout_share=adaptation.holdout_share,
         holdout_sessions=adaptation.holdout_sessions,
         gate_tolerance=adaptation.gate_tolerance,
+        kept_versions=adaptation.kept_versions,
     )
 
 

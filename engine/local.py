@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.corrections import Correction
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.engine import Engine, StepOutcome
 from engine.session import Finish, OpenRequest
@@ -19,6 +20,8 @@ class LocalAnswer:
     """Rounds after prefill's own token."""
     num_drafted: int = 0
     num_accepted: int = 0
+    corrections: list[Correction] = field(default_factory=list)
+    """Of requests that ask for them."""
     finish: Finish | None = None
 
 
@@ -51,6 +54,7 @@ def _record(answers: dict[int, LocalAnswer], outcomes: Sequence[StepOutcome]) ->
         answer.token_ids += outcome.token_ids
         answer.num_drafted += outcome.num_drafted
         answer.num_accepted += outcome.num_accepted
+        answer.corrections += [outcome.correction] if outcome.correction is not None else []
         answer.finish = outcome.finish
 
 

@@ -22,5 +22,6 @@ class LearningSettings:
     holdout_share: float
     holdout_sessions: int
     gate_tolerance: float
+    kept_versions: int
     weight_decay: float = 0.0
     """Of the layers' matrices."""

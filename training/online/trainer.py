@@ -53,7 +53,7 @@ class TenantTrainer:
 
     def __init__(self, base: Path, directory: Path, settings: LearningSettings) -> None:
         """Raises ValueError if `directory` holds versions of another drafter than the one at `base`."""
-        self.store = VersionStore(directory, base)
+        self.store = VersionStore(directory, base, settings.kept_versions)
         self._settings = settings
         self._buffer = ReplayBuffer(
             settings.buffer_positions,

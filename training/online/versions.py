@@ -60,9 +60,12 @@ class History:
 class VersionStore:
     """Reads and writes one folder. One process writes; others may read at any time."""
 
-    def __init__(self, directory: Path, base: Path) -> None:
-        """Raises ValueError if `directory` holds versions of another drafter than `base`."""
-        self._directory, self._base = directory, base
+    def __init__(self, directory: Path, base: Path, num_kept: int) -> None:
+        """`num_kept`: so many of the newest versions can be gone back to; the weights of older ones are deleted.
+
+        Raises ValueError if `directory` holds versions of another drafter than `base`.
+        """
+        self._directory, self._base, self._num_kept = directory, base, num_kept
         identity = _identity(base)
         self.history = read_history(directory) or History(identity, secrets.token_hex(16))
         if self.history.base != identity:
@@ -108,14 +111,17 @@ class VersionStore:
             num_held_out_tokens=judgement.shadow.num_tokens,
         )
         self._keep(replace(self.history, current=number, versions=(*self.history.versions, version)))
+        for old in self.history.versions[: -self._num_kept]:
+            shutil.rmtree(self.path(old.number), ignore_errors=True)
         return version
 
     def roll_back(self, number: int) -> None:
-        """Make an earlier version current; those after it stay in the history, marked. ValueError if there is none."""
-        known = [0, *(version.number for version in self.history.versions)]
-        if number not in known or number >= self.current:
-            earlier = ", ".join(str(other) for other in known if other < self.current) or "none"
-            raise ValueError(f"version {number} is not before the current one, {self.current}; earlier ones: {earlier}")
+        """Make an earlier version current; those after it stay in the history, marked. ValueError if it is gone."""
+        earlier = [0, *(v.number for v in self.history.versions if self.path(v.number).is_dir())]
+        earlier = [other for other in earlier if other < self.current]
+        if number not in earlier:
+            told = ", ".join(map(str, earlier)) or "none"
+            raise ValueError(f"version {number} is not before the current one, {self.current}; earlier ones: {told}")
         versions = tuple(
             replace(
                 version,

@@ -76,4 +76,5 @@ def settings() -> LearningSettings:
         holdout_share=0.25,
         holdout_sessions=8,
         gate_tolerance=0.005,
+        kept_versions=100,
     )

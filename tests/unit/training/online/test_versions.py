@@ -21,7 +21,7 @@ JUDGEMENT = Judgement(True, "as good", Acceptance(0.5, 1.8, 300), Acceptance(0.6
 
 @pytest.fixture
 def store(base: Path, tmp_path: Path) -> VersionStore:
-    return VersionStore(tmp_path / "versions", base)
+    return VersionStore(tmp_path / "versions", base, num_kept=3)
 
 
 def promote(store: VersionStore, drafter: Drafter) -> int:
@@ -50,7 +50,7 @@ def test_a_promoted_version_is_a_drafter_directory_with_a_history(
 def test_the_history_survives_a_restart(store: VersionStore, base: Path, drafter: Drafter) -> None:
     promote(store, drafter)
 
-    again = VersionStore(store.path(1).parent, base)
+    again = VersionStore(store.path(1).parent, base, num_kept=3)
 
     assert again.history == store.history
     assert promote(again, drafter) == 2
@@ -77,7 +77,7 @@ def test_a_kill_leaves_the_last_whole_version(
         with pytest.raises(Killed):
             promote(store, drafter)
 
-    again = VersionStore(store.path(1).parent, base)
+    again = VersionStore(store.path(1).parent, base, num_kept=3)
 
     assert again.current == 1
     assert [path.name for path in sorted(again.path(1).parent.iterdir()) if path.is_dir()] == ["1"]
@@ -108,12 +108,22 @@ def test_only_earlier_versions_can_be_rolled_back_to(store: VersionStore, drafte
         store.roll_back(number)
 
 
+def test_the_weights_of_old_versions_are_deleted(store: VersionStore, drafter: Drafter) -> None:
+    for _ in range(5):
+        promote(store, drafter)
+
+    assert [store.path(number).is_dir() for number in range(1, 6)] == [False, False, True, True, True]
+    assert [version.number for version in store.history.versions] == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="earlier ones: 0, 3, 4"):
+        store.roll_back(2)
+
+
 def test_versions_of_another_drafter_are_refused(store: VersionStore, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_tiny_drafter(other, seed=9)
 
     with pytest.raises(ValueError, match="versions of another drafter"):
-        VersionStore(store.path(1).parent, other)
+        VersionStore(store.path(1).parent, other, num_kept=3)
 
 
 def test_a_history_that_cannot_be_read_says_so(store: VersionStore, base: Path) -> None:
@@ -121,4 +131,4 @@ def test_a_history_that_cannot_be_read_says_so(store: VersionStore, base: Path) 
     path.write_text(json.dumps({"current": 1}))
 
     with pytest.raises(ValueError, match=r"versions\.json: cannot be read"):
-        VersionStore(path.parent, base)
+        VersionStore(path.parent, base, num_kept=3)
