@@ -105,6 +105,7 @@ async def test_blocks_of_a_drafter_replica_do_not_change_the_text(target: Router
     assert _tokens(found) == expected
     assert sum(verdict.num_drafted for verdict in found) > 0
     assert not any(verdict.late_draft for verdict in found)
+    assert not any(verdict.correction for verdict in found)  # it did not ask
 
 
 @pytest.mark.parametrize("method", ["", "lookup"])
