@@ -190,7 +190,7 @@ class AdaptationConfig(_Section):
     top_k: Annotated[int, Field(ge=1, le=256)] = 32
     """Of the target's law where it overruled a draft: so many of the likeliest tokens."""
     divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "total_variation"] = "forward_kl"
-    buffer_positions: Count = 32_768
+    buffer_positions: Count = 16_384
     """Overruled places that are kept to learn from; the oldest answers go first."""
     batch_positions: Count = 512
     """Overruled places of one update."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from engine.corrections import Correction
 from training.divergences import ABSENT, DIVERGENCES, buckets
 from training.drafter import TrimmedVocabulary
 from training.loop import split_parameters
@@ -29,6 +30,8 @@ MUON_RATE = 5.0
 AVERAGE_KEEPS = 0.98
 """Of the averaged weights at each update: they look back about 50."""
 MAX_GRADIENT_NORM = 1.0
+TOKENS_A_PASS = 4_096
+"""Of one forward and backward pass, padding included: it bounds the memory of an update."""
 
 
 class Diverged(RuntimeError):
@@ -59,26 +62,30 @@ class Learner:
 
     def update(self, transcripts: Sequence[Transcript]) -> float:
         """One step on the overruled places of all of these; the loss before it, nats a place. Raises `Diverged`."""
-        loss = self.loss(transcripts)
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"the loss is {loss.item()}")
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        corrected = [transcript for transcript in transcripts if self._places(transcript)]
+        num_places = sum(len(self._places(transcript)) for transcript in corrected)
+        loss = 0.0
+        for some in _passes(corrected):
+            part = self.divergences(some).sum() / num_places
+            part.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+            loss += part.item()
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss}")
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._num_updates += 1
         self._follow()
-        return loss.item()
+        return loss
 
-    def loss(self, transcripts: Sequence[Transcript]) -> Tensor:
-        """Mean divergence between drafter and target over the overruled places that the drafter's context reaches."""
+    def divergences(self, transcripts: Sequence[Transcript]) -> Tensor:
+        """Between drafter and target at each overruled place that the drafter's context reaches, [N]."""
         context = self.model.config.max_position_embeddings
         places = [
             (index, correction)
             for index, transcript in enumerate(transcripts)
-            for correction in transcript.corrections
-            if correction.position <= context
+            for correction in self._places(transcript)
         ]
         rows_BT = padded([self.vocabulary.rows(transcript.token_ids[:context]) for transcript in transcripts])
         hidden_BTD = self.model.model(rows_BT, use_cache=False).last_hidden_state
@@ -91,7 +98,11 @@ class Learner:
             [[*c.likely.probs, *[0.0] * (longest - len(c.likely.probs))] for _, c in places], dtype=torch.float32
         )
         top_rows_NK = self._head_row[top_ids_NK].masked_fill(probs_NK == 0.0, ABSENT)
-        return self._divergence(*buckets(logits_NH, top_rows_NK, probs_NK)).mean()
+        return self._divergence(*buckets(logits_NH, top_rows_NK, probs_NK))
+
+    def _places(self, transcript: Transcript) -> list[Correction]:
+        """The corrections that the drafter's context reaches."""
+        return [c for c in transcript.corrections if c.position <= self.model.config.max_position_embeddings]
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -114,3 +125,15 @@ class Learner:
             Muon(matrices, lr=MUON_RATE * rate, weight_decay=self._settings.weight_decay),
             torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
         )
+
+
+def _passes(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
+    """All of them, those of about one length together."""
+    some: list[Transcript] = []
+    for transcript in sorted(transcripts, key=lambda transcript: len(transcript.token_ids)):
+        if some and len(transcript.token_ids) * (len(some) + 1) > TOKENS_A_PASS:
+            yield some
+            some = []
+        some.append(transcript)
+    if some:
+        yield some

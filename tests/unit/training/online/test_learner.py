@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch
 from engine.corrections import Correction, LikelyTokens
 from tests.fakes_drafter import CONTEXT, VOCAB_SIZE
 from tests.unit.training.online.conftest import Drafter, MakeTranscripts
-from training.drafter import EMBEDDING, draft_logits
+from training.drafter import EMBEDDING, draft_logits, load_drafter
+from training.online import learner as learner_module
 from training.online.acceptance import acceptance
 from training.online.learner import Diverged, Learner
 from training.online.replay import Transcript
@@ -30,7 +32,7 @@ def test_the_loss_is_the_divergence_at_the_rows_before_the_overruled_places(
         replace(second, corrections=(Correction(len(second.token_ids), likely),)),
     ]
 
-    loss = Learner(model, vocabulary, settings).loss(transcripts)
+    loss = Learner(model, vocabulary, settings).divergences(transcripts).mean()
 
     expected = []
     for transcript, place in ((first, 5), (first, 9), (second, len(second.token_ids))):
@@ -53,7 +55,7 @@ def test_only_what_the_overruled_rows_read_gets_a_gradient(
     embedded: list[torch.Tensor] = []
     model.model.embed_tokens.register_forward_hook(lambda *args: embedded.append(args[2]))
 
-    loss = Learner(model, vocabulary, settings).loss([corrected])
+    loss = Learner(model, vocabulary, settings).divergences([corrected]).mean()
     (gradient_BTD,) = torch.autograd.grad(loss, embedded)
 
     touched_T = gradient_BTD[0].abs().sum(-1) > 0
@@ -70,7 +72,9 @@ def test_places_beyond_the_drafters_context_are_left_out(
     long = Transcript(long_ids, 4, (Correction(6, likely), Correction(CONTEXT + 3, likely)))
     learner = Learner(*drafter, settings)
 
-    torch.testing.assert_close(learner.loss([long]), learner.loss([replace(long, corrections=long.corrections[:1])]))
+    (found,) = learner.divergences([long])
+    (expected,) = learner.divergences([replace(long, corrections=long.corrections[:1])])
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jensen_shannon", "total_variation"])
@@ -129,6 +133,23 @@ def test_tokens_that_answers_hold_become_proposable(
     was_RD, is_RD = model.state_dict()[EMBEDDING], learner.model.state_dict()[EMBEDDING]
     torch.testing.assert_close(is_RD[new.row_of_id[5]], was_RD[vocabulary.row_of_id[5]])
     torch.testing.assert_close(is_RD[new.row_of_id[9]], was_RD[vocabulary.unknown_row])
+
+
+def test_an_update_in_several_passes_is_the_update_in_one(
+    base: Path, settings: LearningSettings, make_transcripts: MakeTranscripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcripts = [replace(t, token_ids=t.token_ids[: 8 + n % 9]) for n, t in enumerate(make_transcripts(30))]
+    transcripts = [
+        replace(t, corrections=tuple(c for c in t.corrections if c.position <= len(t.token_ids))) for t in transcripts
+    ]
+    losses = []
+    for tokens_a_pass in (4_096, 60):
+        monkeypatch.setattr(learner_module, "TOKENS_A_PASS", tokens_a_pass)
+        learner = Learner(*load_drafter(base), settings)
+        losses.append([learner.update(transcripts) for _ in range(5)])
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert losses[0][-1] < 0.9 * losses[0][0]
 
 
 def test_a_loss_that_is_no_number_is_told(
