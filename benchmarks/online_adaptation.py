@@ -40,8 +40,8 @@ from training.online.replay import Transcript
 from training.online.trainer import TenantTrainer
 
 MAX_TOKENS = 64
-DRAFT_NODES = 5
-SESSIONS = 16
+DRAFT_NODES = 4
+SESSIONS = 32
 """Answered together."""
 PORTION = 64
 """Answers between two turns of the trainer."""
@@ -58,11 +58,11 @@ class Served:
 class Cluster:
     """The target, and one of its drafters at a time."""
 
-    def __init__(self, config: Config, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        target = load_target(config.target.model, dtype, torch.device("cpu"))
+        target = load_target(config.target.model, None, torch.device("cpu"))
         scheduler = SchedulerConfig(max_context=target.max_context)
-        engine_config = EngineConfig(num_pages=512, measures_drafts=False, scheduler=scheduler)
+        engine_config = EngineConfig(num_pages=1024, measures_drafts=False, scheduler=scheduler)
         self._engine = Engine(target, VERIFIERS["coupled"], engine_config)
         self._tokenizer = Tokenizer.from_file(str(config.target.model / "tokenizer.json"))
         self._numbers = itertools.count(1)
@@ -212,7 +212,7 @@ def main() -> None:
         config = load(args.config, [*adapting, *args.overrides])
         base = config.drafters[args.drafter].model
         assert base is not None, args.drafter
-        cluster = Cluster(config, torch.float32)
+        cluster = Cluster(config)
         unseen = [prompt for prompt in read_prompts(args.unseen) if prompt.language == args.language]
         answers = cluster.serve(unseen, None).transcripts
         trainer = TenantTrainer(base, Path(versions) / args.drafter, learning_settings(config))

@@ -156,6 +156,7 @@ def learning_settings(config: Config) -> LearningSettings:
 
     adaptation = config.adaptation
     return LearningSettings(
+        target=config.target.model,
         vocab_size=target_facts(config).vocab_size,
         divergence=adaptation.divergence,
         buffer_positions=adaptation.buffer_positions,

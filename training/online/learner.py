@@ -23,7 +23,7 @@ from training.muon import Muon
 from training.online.acceptance import padded
 from training.online.replay import Transcript
 from training.online.settings import LearningSettings
-from training.online.vocabulary import grown, regrown
+from training.online.vocabulary import TargetEmbedding, grown, regrown
 
 MUON_RATE = 5.0
 """Of the matrices of layers, as a multiple of the rate of embeddings and norms."""
@@ -43,6 +43,7 @@ class Learner:
 
     def __init__(self, model: LlamaForCausalLM, vocabulary: TrimmedVocabulary, settings: LearningSettings) -> None:
         self.model, self.vocabulary, self._settings = model, vocabulary, settings
+        self._target = TargetEmbedding.find(settings.target)
         self._divergence = DIVERGENCES[settings.divergence]
         self.average = copy.deepcopy(model)
         """Of the weights of late: constant rates leave each single step off its mark."""
@@ -54,8 +55,8 @@ class Learner:
         """Take tokens that these hold into the vocabulary, as far as `max_rows` embedding rows go."""
         vocabulary = grown(self.vocabulary, transcripts, max_rows - self.vocabulary.num_rows)
         if vocabulary != self.vocabulary:
-            self.model = regrown(self.model, self.vocabulary, vocabulary)
-            self.average = regrown(self.average, self.vocabulary, vocabulary)
+            self.model = regrown(self.model, self.vocabulary, vocabulary, self._target)
+            self.average = regrown(self.average, self.vocabulary, vocabulary, self._target)
             self.vocabulary = vocabulary
             self._head_row = self._head_rows()
             self._optimizers = self._new_optimizers()

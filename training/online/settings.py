@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class LearningSettings:
     """`adaptation:` of the configuration says what each means, and holds the defaults."""
 
+    target: Path
+    """Directory of the target; what new tokens mean is read from its embedding if its weights are there."""
     vocab_size: int
     """Of the target."""
     divergence: str

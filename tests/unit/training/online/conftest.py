@@ -63,8 +63,9 @@ def drafter(base: Path) -> Drafter:
 
 
 @pytest.fixture
-def settings() -> LearningSettings:
+def settings(tmp_path: Path) -> LearningSettings:
     return LearningSettings(
+        target=tmp_path / "no-target",
         vocab_size=VOCAB_SIZE,
         divergence="forward_kl",
         buffer_positions=600,

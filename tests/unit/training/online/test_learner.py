@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from engine.corrections import Correction, LikelyTokens
 from tests.fakes_drafter import CONTEXT, VOCAB_SIZE
+from tests.tiny_targets import write_tiny_target
 from tests.unit.training.online.conftest import Drafter, MakeTranscripts
 from training.drafter import EMBEDDING, draft_logits, load_drafter
 from training.online import learner as learner_module
@@ -95,7 +97,7 @@ def test_updates_bring_the_drafter_to_the_target(
         assert after.tokens_per_round > 3 > before.tokens_per_round
 
 
-def test_a_new_token_changes_nothing_until_it_is_learned(
+def test_without_the_targets_weights_a_new_token_changes_nothing_until_it_is_learned(
     drafter: Drafter, settings: LearningSettings, make_transcripts: MakeTranscripts
 ) -> None:
     model, vocabulary = drafter
@@ -115,6 +117,29 @@ def test_a_new_token_changes_nothing_until_it_is_learned(
             for m, v in ((model, vocabulary), (learner.model, new))
         )
         torch.testing.assert_close(is_BTH, was_BTH)
+
+
+def test_new_tokens_begin_where_the_targets_embedding_puts_them(
+    drafter: Drafter, settings: LearningSettings, make_transcripts: MakeTranscripts, tmp_path: Path
+) -> None:
+    """The drafter's rows are made a linear image of the target's, so that the map can be found."""
+    model, vocabulary = drafter
+    write_tiny_target(tmp_path / "target")
+    target_VE = AutoModelForCausalLM.from_pretrained(tmp_path / "target").state_dict()[EMBEDDING]
+    map_ED = torch.randn(target_VE.shape[1], model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:-1] = (target_VE @ map_ED)[list(vocabulary.token_ids)] + 1.0
+    learner = Learner(model, vocabulary, replace(settings, target=tmp_path / "target"))
+
+    learner.meet(make_transcripts(30, prompt_tokens=(9, 11, 13)), vocabulary.num_rows + 8)
+
+    found_RD = learner.model.state_dict()[EMBEDDING][learner.vocabulary.rows([9, 11, 13])]
+    expected_RD = (target_VE @ map_ED)[[9, 11, 13]] + 1.0
+    cosine = torch.nn.functional.cosine_similarity(found_RD, expected_RD)
+    assert cosine.min() > 0.9
+    known = list(vocabulary.token_ids)
+    was_RD, is_RD = model.state_dict()[EMBEDDING], learner.average.state_dict()[EMBEDDING]
+    torch.testing.assert_close(is_RD[learner.vocabulary.rows(known)], was_RD[: len(known)])
 
 
 def test_tokens_that_answers_hold_become_proposable(
