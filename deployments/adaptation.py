@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +92,13 @@ class TrainerActor:
 class TrainerClient:
     """The actor as a drafter replica uses it; one that is down is started again, and meanwhile nothing is learned."""
 
-    def __init__(self, config: Config, drafter: str) -> None:
-        self._config, self._drafter = config, drafter
+    def __init__(self, config: Config, drafter: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config, self._drafter, self._clock = config, drafter, clock
         self._actor: Any = None  # a handle's methods exist at run time only
         self._asks_again_at = 0.0
 
     async def exchange(self, transcripts: Transcripts) -> Mapping[str, int] | None:
-        if time.monotonic() < self._asks_again_at:
+        if self._clock() < self._asks_again_at:
             return None
         try:
             if self._actor is None:
@@ -108,7 +108,7 @@ class TrainerClient:
                 return current
         except (RayError, TimeoutError, ValueError) as error:
             self._actor = None
-            self._asks_again_at = time.monotonic() + _RETRY_S
+            self._asks_again_at = self._clock() + _RETRY_S
             logger.warning("the trainer of %s does not answer (%s)", self._drafter, type(error).__name__)
             return None
 

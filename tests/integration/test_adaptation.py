@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deployments.processes import descendants
 from polydraft.answers import Answer
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.demo_sentences import demo_prompts
 from tests.conftest import ROOT
-from tests.integration.conftest import CONFIG
+from tests.integration.conftest import CONFIG, command_of, kill
 
 MAX_ROUNDS = 40
 """Of requests until a version must have come."""
@@ -59,6 +61,10 @@ async def test_one_tenants_drafter_is_promoted_and_rolled_back(
                     break
             assert versions[0] == "de@0" and re.fullmatch(r"de@acme\.\d+", versions[-1])
             assert {a.speculation.drafter_version for a in await _answers(other, "de")} == {"de@0"}
+
+            (trainer,) = [p for p in descendants(os.getpid()) if command_of(p).startswith("ray::TrainerActor")]
+            kill(trainer)
+            assert [answer.token_ids for answer in await _answers(acme, "de")] == plain
 
             where = re.search(r"polydraft drafters status de (--cluster adapting --ray \S+)", capfd.readouterr().err)
             assert where is not None

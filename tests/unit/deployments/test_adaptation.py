@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from ray.exceptions import RayError
 
 from cluster.config import AdaptationConfig, Config
 from cluster.errors import ConfigError
-from deployments.adaptation import adapting_drafters, check_versions, version_folder
+from deployments import adaptation
+from deployments.adaptation import TrainerClient, adapting_drafters, check_versions, version_folder
 from tests.fakes_drafter import write_tiny_drafter
 from tests.unit.deployments.replicas import tiny_config
 from training.divergences import DIVERGENCES
@@ -39,6 +41,39 @@ def test_versions_of_a_drafter_that_was_replaced_are_told_by_name(config: Config
 
     with pytest.raises(ConfigError, match=r"adaptation\.directory: .*acme holds versions of another drafter"):
         check_versions(config)
+
+
+class FakeActor:
+    """Answers, or fails, as a Ray actor's handle does."""
+
+    def __init__(self) -> None:
+        self.exchange = self
+        self.fails = False
+        self.num_asked = 0
+
+    async def remote(self, transcripts: object) -> dict[str, int]:
+        self.num_asked += 1
+        if self.fails:
+            raise RayError("gone")
+        return {"acme": 3}
+
+
+async def test_a_trainer_that_does_not_answer_is_left_alone_for_a_while(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, now = FakeActor(), 100.0
+    monkeypatch.setattr(adaptation, "start_trainer", lambda *_: actor)
+    client = TrainerClient(config, "de", clock=lambda: now)
+    assert await client.exchange({}) == {"acme": 3}
+
+    actor.fails = True
+    assert await client.exchange({}) is None
+    actor.fails = False
+    assert await client.exchange({}) is None
+    assert actor.num_asked == 2
+
+    now += 60.0
+    assert await client.exchange({}) == {"acme": 3}
 
 
 def test_a_folder_that_cannot_be_written_is_told(config: Config) -> None:

@@ -16,30 +16,29 @@ from training.online.replay import Transcript
 from training.online.settings import LearningSettings
 
 PROMPT_LENGTH, ANSWER_LENGTH = 4, 12
-STEP = 4
-"""The target writes token + STEP after a token: even ones, which the tiny drafter may propose."""
 WRITTEN = tuple(range(4, VOCAB_SIZE, 2))
+"""What the target writes: even tokens, which the tiny drafter may propose."""
 Drafter = tuple[LlamaForCausalLM, TrimmedVocabulary]
 MakeTranscripts = Callable[..., list[Transcript]]
 
 
-def next_token(token: int) -> int:
-    """What the target writes behind an even token: one of `WRITTEN`."""
-    return WRITTEN[(WRITTEN.index(token) + STEP // 2) % len(WRITTEN)]
+def next_token(token: int, step: int) -> int:
+    """What the target writes behind a token: another language has another step."""
+    return WRITTEN[(WRITTEN.index(token) + step) % len(WRITTEN)]
 
 
 @pytest.fixture
 def make_transcripts() -> MakeTranscripts:
     rng = random.Random(5)
 
-    def make(count: int, *, prompt_tokens: tuple[int, ...] = WRITTEN) -> list[Transcript]:
+    def make(count: int, *, prompt_tokens: tuple[int, ...] = WRITTEN, step: int = 2) -> list[Transcript]:
         """Every second token of an answer was overruled."""
         transcripts = []
         for _ in range(count):
             token_ids = [rng.choice(prompt_tokens) for _ in range(PROMPT_LENGTH - 1)]
             token_ids.append(rng.choice(WRITTEN))
             for _ in range(ANSWER_LENGTH):
-                token_ids.append(next_token(token_ids[-1]))
+                token_ids.append(next_token(token_ids[-1], step))
             corrections = tuple(
                 Correction(place, LikelyTokens((token_ids[place], 1), (0.9, 0.05)))
                 for place in range(PROMPT_LENGTH, len(token_ids), 2)

@@ -41,6 +41,31 @@ def test_corrections_become_a_better_version(trainer: TenantTrainer, make_transc
     assert status.versions[-1].agreement > status.versions[0].parent_agreement
 
 
+def test_after_a_shift_of_language_the_drafter_recovers(
+    trainer: TenantTrainer, base: Path, tmp_path: Path, settings: LearningSettings, make_transcripts: MakeTranscripts
+) -> None:
+    """Within 96 updates to 90 % of the tokens a round of a drafter that learned the new language alone."""
+    unseen = make_transcripts(30, step=7)
+    offline = TenantTrainer(base, tmp_path / "offline", settings)
+    for _ in range(40):
+        offline.add(make_transcripts(20, step=7))
+        work_off(offline)
+    for _ in range(20):
+        trainer.add(make_transcripts(20, step=2))
+        work_off(trainer)
+
+    def tokens_per_round(trained: TenantTrainer) -> float:
+        return acceptance(*load_drafter(trained.store.path(trained.store.current)), unseen).tokens_per_round
+
+    wanted, before = 0.9 * tokens_per_round(offline), trainer.status().counts.updates
+    assert tokens_per_round(trainer) < 0.5 * wanted
+    while tokens_per_round(trainer) < wanted and trainer.status().counts.updates < before + 96:
+        trainer.add(make_transcripts(20, step=7))
+        work_off(trainer)
+
+    assert tokens_per_round(trainer) >= wanted > 3
+
+
 def test_a_poisoned_shadow_is_not_promoted(trainer: TenantTrainer, make_transcripts: MakeTranscripts) -> None:
     for _ in range(20):
         trainer.add(make_transcripts(20))
