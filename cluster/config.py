@@ -194,7 +194,7 @@ class AdaptationConfig(_Section):
     """Overruled places that are kept to learn from; the oldest answers go first."""
     batch_positions: Count = 512
     """Overruled places of one update."""
-    updates_per_batch: Count = 2
+    updates_per_batch: Count = 4
     """How often the drafter is updated for each `batch_positions` new ones; beyond 1 it sees places again."""
     updates_per_gate: Count = 16
     """After so many updates they are judged, and kept or thrown away."""
