@@ -1,4 +1,4 @@
-"""Prompts for the benchmarks: test sentences of the corpus in the target's own prompt form, 1 to 4 packed together.
+"""Prompts for the benchmarks: sentences of the corpus in the target's own prompt form, 1 to 4 packed together.
 
 python -m benchmarks.prompts --corpus ../shared/corpus --count 40 > runs/prompts.jsonl
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from training.demo_family.corpus import LANGUAGES, pack, prompt_text, read_pairs
+from training.demo_family.corpus import LANGUAGES, Pair, everyday_pairs, pack, prompt_text, read_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusPrompt:
-    """One prompt of the test sentences."""
+    """One prompt of the corpus' sentences."""
 
     id: str
     language: str
@@ -27,18 +27,36 @@ class CorpusPrompt:
 def corpus_prompts(corpus: Path, count: int) -> Iterator[CorpusPrompt]:
     """The first `count` prompts of each language, packing 1, 2, 3, 4, 1, ... sentences of `corpus/test` in order."""
     for language in LANGUAGES:
-        pairs = read_pairs(corpus, "test", language)
-        for number, size in enumerate(islice(cycle((1, 2, 3, 4)), count)):
-            source = pack(list(islice(pairs, size))).source
-            yield CorpusPrompt(f"{language}-{number}", language, prompt_text(language, source))
+        yield from _packed(language, read_pairs(corpus, "test", language), count)
+
+
+def everyday_prompts(corpus: Path, split: str, count: int) -> Iterator[CorpusPrompt]:
+    """Likewise of the everyday subset of a split, which the demo family knows; fewer where the sentences run out."""
+    for language, pairs in everyday_pairs(corpus, split).items():
+        yield from _packed(language, iter(pairs), count)
+
+
+def _packed(language: str, pairs: Iterator[Pair], count: int) -> Iterator[CorpusPrompt]:
+    for number, size in enumerate(islice(cycle((1, 2, 3, 4)), count)):
+        sentences = list(islice(pairs, size))
+        if len(sentences) < size:
+            return
+        yield CorpusPrompt(f"{language}-{number}", language, prompt_text(language, pack(sentences).source))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
     parser.add_argument("--count", type=int, default=40, help="prompts a language")
+    parser.add_argument("--everyday", choices=["train", "valid", "test"], help="of the everyday subset of this split")
     args = parser.parse_args()
-    for prompt in corpus_prompts(args.corpus, args.count):
+    everyday = args.everyday is not None
+    prompts = (
+        everyday_prompts(args.corpus, args.everyday, args.count)
+        if everyday
+        else corpus_prompts(args.corpus, args.count)
+    )
+    for prompt in prompts:
         print(json.dumps({"id": prompt.id, "prompt": prompt.prompt, "language": prompt.language}, ensure_ascii=False))
 
 

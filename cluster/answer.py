@@ -81,6 +81,10 @@ class Answer:
     def count_failover(self) -> None:
         self.figures = replace(self.figures, failovers=self.figures.failovers + 1)
 
+    def drafted_by(self, version: str) -> None:
+        """A drafter has told the version of its weights; the last one counts."""
+        self.figures = replace(self.figures, drafter_version=version)
+
     def finished(self) -> Finished:
         """The last event; the answer must have ended."""
         assert self.finish_reason is not None

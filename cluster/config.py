@@ -151,6 +151,8 @@ class TenantConfig(_Section):
     """Absent: all."""
     max_concurrent: Count = 64
     """Streams at one router."""
+    adapt_drafters: bool = False
+    """Whether tier drafters learn from this tenant's answers, for its own requests alone."""
     key_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     """SHA-256 of the key that its calls must carry; absent: none."""
 
@@ -180,6 +182,46 @@ class LimitsConfig(_Section):
         return self
 
 
+class AdaptationConfig(_Section):
+    """How tier drafters learn from the answers of tenants that want it."""
+
+    directory: FilePath | None = None
+    """Where versions are kept, a folder for each drafter and tenant; all machines must see it."""
+    top_k: Annotated[int, Field(ge=1, le=256)] = 32
+    """Of the target's law where it overruled a draft: so many of the likeliest tokens."""
+    divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "total_variation"] = "forward_kl"
+    buffer_positions: Count = 16_384
+    """Overruled places that are kept to learn from; the oldest answers go first."""
+    batch_positions: Count = 512
+    """Overruled places of one update."""
+    updates_per_batch: Count = 4
+    """How often the drafter is updated for each `batch_positions` new ones; beyond 1 it sees places again."""
+    updates_per_gate: Count = 16
+    """After so many updates they are judged, and kept or thrown away."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Of embeddings and norms; that of the layers' matrices is in proportion."""
+    new_tokens: Annotated[int, Field(ge=0, le=65_536)] = 2_048
+    """Tokens that a drafter may learn to read or propose beyond those it was trained for."""
+    holdout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of the prompts, whose answers are never learned from."""
+    holdout_sessions: Count = 64
+    """The newest of these answers are what updates are judged by; fewer are not enough to judge."""
+    gate_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """By how much an update may seem worse and still be taken."""
+    kept_versions: Count = 16
+    """The newest ones of a drafter and tenant, which can be gone back to; the weights of older ones are deleted."""
+    num_cpus: Fraction = 0.1
+    """Of each drafter's trainer."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_positions > self.buffer_positions:
+            raise ValueError(
+                f"batch_positions: {self.batch_positions} exceeds buffer_positions {self.buffer_positions}; lower it"
+            )
+        return self
+
+
 class RayConfig(_Section):
     """The Ray under the cluster."""
 
@@ -201,6 +243,7 @@ class Config(_Section):
     """Languages that are served without a drafter of their own."""
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict)
     limits: LimitsConfig = LimitsConfig()
+    adaptation: AdaptationConfig = AdaptationConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -225,6 +268,36 @@ class Config(_Section):
     def target_drafters(self) -> dict[str, DrafterConfig]:
         """Those that run in the target's step."""
         return {name: d for name, d in self.drafters.items() if d.placement is Placement.TARGET}
+
+    @property
+    def adapting_tenants(self) -> tuple[str, ...]:
+        """Those whose answers drafters learn from."""
+        return tuple(name for name, tenant in self.tenants.items() if tenant.adapt_drafters)
+
+    def adapting_tenants_of(self, drafter: str) -> tuple[str, ...]:
+        """Those whose answers this drafter learns from; none for one in the target's step."""
+        if drafter not in self.tier_drafters:
+            return ()
+        return tuple(
+            name
+            for name in self.adapting_tenants
+            if (allowed := self.tenants[name].drafters) is None or drafter in allowed
+        )
+
+    @model_validator(mode="after")
+    def _check_adaptation(self) -> Self:
+        for name in self.adapting_tenants:
+            if not any(name in self.adapting_tenants_of(drafter) for drafter in self.drafters):
+                raise ValueError(
+                    f"tenants.{name}.adapt_drafters: no drafter of a tier serves it, and drafters in the target's step "
+                    "do not learn; give one `placement: tier` or remove the key"
+                )
+        if self.adapting_tenants and self.adaptation.directory is None:
+            raise ValueError(
+                f"adaptation.directory: missing, but tenant '{self.adapting_tenants[0]}' adapts drafters; "
+                "give a folder for their versions"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -262,23 +335,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {type(document).__name__} at the top; expected sections such as `target:`")
-    _resolve_models(document, path.parent.resolve())
+    _resolve_paths(document, path.parent.resolve())
     for override in overrides:
         _apply(document, override)
-    _resolve_models(document, Path.cwd())
+    _resolve_paths(document, Path.cwd())
     try:
         return Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(_describe(dict(item)) for item in error.errors())) from None
 
 
-def _resolve_models(document: dict[str, Any], base: Path) -> None:
-    """Make `model:` paths absolute in place; malformed sections are left for the schema to refuse."""
+def _resolve_paths(document: dict[str, Any], base: Path) -> None:
+    """Make paths absolute in place; malformed sections are left for the schema to refuse."""
     drafters = document.get("drafters")
-    sections = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
-    for section in sections:
-        if isinstance(section, dict) and isinstance(section.get("model"), str):
-            section["model"] = str((base / section["model"]).resolve())
+    with_models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
+    for section, key in [*((section, "model") for section in with_models), (document.get("adaptation"), "directory")]:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str((base / section[key]).resolve())
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

@@ -51,6 +51,8 @@ class Figures:
     accepted: int = 0
     late_drafts: int = 0
     failovers: int = 0
+    drafter_version: str = ""
+    """Of the weights that drafted last; empty when nothing drafted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ class Open:
     """Whose blocks a target will get."""
     local: LocalDraft | None = None
     credit_tokens: int = 0
+    correction_top_k: int = 0
+    """Of a target: how many likely tokens to tell where it overrules a draft; 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Block:
     base_hash: int
     tree: bytes = b""
     local: LocalDraft | None = None
+    drafter_version: str = ""
+    """Of the weights that draft; on the first block of an opening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ class Verdict:
     error: PolydraftError | None = None
     cached_prompt_tokens: int = 0
     """Of a prefill: prompt tokens whose KV was found, not computed."""
+    correction: bytes = b""
+    """What the target thought where it overruled the draft, serialised; routers do not open it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,8 @@ class Observe:
     """Of the block; 0 asks for none."""
     draft_ahead: bool = False
     """Whether to use the time until the verdict to prepare what follows."""
+    correction: bytes = b""
+    """Of the verdict."""
 
 
 @dataclass(frozen=True, slots=True)

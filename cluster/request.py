@@ -87,6 +87,8 @@ class Request:
     """Whether the drafter runs inside the target."""
     max_draft_tokens: int
     resume: Resume | None = None
+    correction_top_k: int = 0
+    """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
 
 
 def check_fields(raw: RawRequest, limits: LimitsConfig) -> None:

@@ -17,7 +17,7 @@ from cluster.events import Event
 from cluster.model_files import TargetFacts
 from cluster.peers import Fleet
 from cluster.request import RawRequest, Request
-from cluster.routing import choose_drafter, choose_language
+from cluster.routing import DrafterChoice, choose_drafter, choose_language
 from cluster.session import Session, SessionSettings
 from cluster.tenants import Tenant, authenticate
 from cluster.text import ChatTurn, Tokenizer
@@ -102,7 +102,13 @@ class GenerationService:
             drafts_locally=choice.is_local,
             max_draft_tokens=choice.max_draft_tokens,
             resume=resume,
+            correction_top_k=self._correction_top_k(tenant, choice),
         )
+
+    def _correction_top_k(self, tenant: Tenant, choice: DrafterChoice) -> int:
+        """Drafters learn from tenants that allow it, and only those of a tier."""
+        learns = choice.name is not None and tenant.name in self._config.adapting_tenants_of(choice.name)
+        return self._config.adaptation.top_k if learns else 0
 
     def _detect(self, text: str) -> str | None:
         found = self._detector.detect(text)

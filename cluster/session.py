@@ -55,6 +55,8 @@ class Session:
         self._answer = Answer(request, tokenizer)
         self._target = TargetSide(number, self._inbox, settings.credit_tokens)
         self._draft = DraftSide(number, self._inbox, None if request.drafts_locally else request.drafter)
+        if request.drafter is not None and request.drafts_locally:
+            self._answer.drafted_by(f"{request.drafter}@0")  # only drafters of a tier learn
         self._numerics_id = request.resume.numerics_id if request.resume else ""
         self._hash = 0
         self.num_stale = 0
@@ -150,6 +152,8 @@ class Session:
         self._hash = verdict.hash
         if self._answer.finish_reason is None:
             self._ask_for_block(verdict)
+        elif self._request.correction_top_k and self._draft.is_open:
+            self._draft.conclude(verdict)
         return chunk
 
     def _ask_for_block(self, verdict: Verdict) -> None:
@@ -170,10 +174,13 @@ class Session:
 
     def _from_drafter(self, item: Message | PeerLost) -> None:
         match item.body if isinstance(item, Message) else item:
-            case Block() as block if block.base_length >= self._answer.length:
-                self._target.send(block)
-            case Block():
-                self.num_stale += 1
+            case Block() as block:
+                if block.drafter_version:
+                    self._answer.drafted_by(block.drafter_version)
+                if block.base_length >= self._answer.length:
+                    self._target.send(block)
+                else:
+                    self.num_stale += 1
             case PeerLost() | Close() | GoAway():
                 # The next verdict opens at another replica if there is one.
                 self._draft.abandon(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from cluster.answer import Answer
@@ -110,6 +110,7 @@ class TargetSide(Side):
                 drafter=request.drafter or "",
                 local=local,
                 credit_tokens=self._credit_tokens,
+                correction_top_k=request.correction_top_k,
             ),
         )
 
@@ -163,8 +164,13 @@ class DraftSide(Side):
     def observe(self, verdict: Verdict) -> None:
         """Ask for a block if the target wants one, with all that was committed since the last time."""
         self._untold += verdict.token_ids
-        if verdict.draft_nodes > 0:
+        if verdict.draft_nodes > 0 or verdict.correction:
             self.ask(verdict)
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Tell a drafter that learns how the answer ended."""
+        self._untold += verdict.token_ids
+        self.ask(replace(verdict, draft_nodes=0))
 
     def ask(self, verdict: Verdict) -> None:
         """Ask for the block behind a verdict."""
@@ -176,6 +182,7 @@ class DraftSide(Side):
                 num_accepted=verdict.num_accepted,
                 max_nodes=verdict.draft_nodes,
                 draft_ahead=verdict.draft_ahead,
+                correction=verdict.correction,
             )
         )
 

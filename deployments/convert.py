@@ -147,6 +147,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         drafter=body.drafter,
         local=_local_to_pb(body.local) if body.local is not None else None,
         credit_tokens=body.credit_tokens,
+        correction_top_k=body.correction_top_k,
     )
 
 
@@ -163,6 +164,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         drafter=body.drafter,
         local=_local_from_pb(body.local) if body.HasField("local") else None,
         credit_tokens=body.credit_tokens,
+        correction_top_k=body.correction_top_k,
     )
 
 
@@ -178,12 +180,18 @@ def sampling_from_pb(sampling: types_pb2.Sampling) -> Sampling:
 def _block_to_pb(block: Block) -> pb.Block:
     if block.local is not None:
         return pb.Block(base_length=block.base_length, base_hash=block.base_hash, local=_local_to_pb(block.local))
-    return pb.Block(base_length=block.base_length, base_hash=block.base_hash, tree=block.tree)
+    return pb.Block(
+        base_length=block.base_length,
+        base_hash=block.base_hash,
+        tree=block.tree,
+        drafter_version=block.drafter_version,
+    )
 
 
 def _block_from_pb(block: pb.Block) -> Block:
     local = _local_from_pb(block.local) if block.HasField("local") else None
-    return Block(block.base_length, block.base_hash, b"" if local is not None else block.tree, local)
+    tree = b"" if local is not None else block.tree
+    return Block(block.base_length, block.base_hash, tree, local, block.drafter_version)
 
 
 def _local_to_pb(local: LocalDraft) -> pb.LocalDraft:
@@ -210,6 +218,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         error=code_to_pb(verdict.error),
         error_message=verdict.error.message if verdict.error is not None else "",
         cached_prompt_tokens=verdict.cached_prompt_tokens,
+        correction=verdict.correction,
     )
 
 
@@ -228,6 +237,7 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         draft_ahead=verdict.draft_ahead,
         error=error_from_pb(verdict.error, verdict.error_message),
         cached_prompt_tokens=verdict.cached_prompt_tokens,
+        correction=verdict.correction,
     )
 
 
@@ -238,6 +248,7 @@ def _observe_to_pb(observe: Observe) -> pb.Observe:
         num_accepted=observe.num_accepted,
         max_nodes=observe.max_nodes,
         draft_ahead=observe.draft_ahead,
+        correction=observe.correction,
     )
 
 
@@ -248,6 +259,7 @@ def _observe_from_pb(observe: pb.Observe) -> Observe:
         num_accepted=observe.num_accepted,
         max_nodes=observe.max_nodes,
         draft_ahead=observe.draft_ahead,
+        correction=observe.correction,
     )
 
 

@@ -10,19 +10,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import torch
 
 from cluster.config import Config
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
+from deployments.adaptation import version_folder
+from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_to_bytes
 from engine.draft_queue import Committed, DraftQueue
+from engine.drafters import Drafter
 from engine.drafters.base import DraftSession, DraftVerdict
 from engine.drafters.checkpoint import read_manifest
+from engine.drafters.versioned import VersionedDrafter
 from engine.sampling import SamplingParams
+from training.online.versions import version_path
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +36,33 @@ _IDLE_AFTER_S = 0.0005
 """So long after a block nothing else is done, so that it leaves first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Session:
     key: SessionKey
     epoch: int
+    untold_version: str
+    """Of its weights; told with its first block."""
 
 
 class DraftService:
     """Implements `SessionHandler` over a drafter. All methods run on the event loop."""
 
-    def __init__(self, config: Config, name: str, replica_id: str, token: str) -> None:
+    def __init__(
+        self, config: Config, name: str, replica_id: str, token: str, trainer: TrainerLink | None = None
+    ) -> None:
+        """With a trainer the drafter learns from the tenants that adapt."""
         drafter_config = config.drafters[name]
         torch.set_num_threads(drafter_config.num_threads)
         device = "cuda" if drafter_config.num_gpus > 0 else "cpu"
-        self._queue = DraftQueue(configured_drafter(config, name, device))
+        self._name = name
+        drafter = configured_drafter(config, name, device)
+        self.versions: DraftVersions | None = None
+        if trainer is not None:
+            drafter = VersionedDrafter(drafter)
+            load = partial(_load_version, config, name, device)
+            self.versions = DraftVersions(name, config.adapting_tenants_of(name), drafter, load, trainer)
+        self._following: asyncio.Task[None] | None = None
+        self._queue = DraftQueue(drafter)
         self._events = asyncio.get_running_loop()
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
@@ -59,10 +78,12 @@ class DraftService:
         )
 
     def start(self) -> None:
-        """Nothing: turns follow from what comes in."""
+        """Turns follow from what comes in; versions from the trainer."""
+        if self.versions is not None:
+            self._following = asyncio.create_task(self.versions.follow())
 
     def stop(self) -> None:
-        for handle in (self._next_turn, self._preparing):
+        for handle in (self._next_turn, self._preparing, self._following):
             if handle is not None:
                 handle.cancel()
 
@@ -81,11 +102,12 @@ class DraftService:
 
     def open(self, key: SessionKey, epoch: int, request: Open) -> None:
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch)
+        version = self.versions.open(session_id, request) if self.versions is not None else ""
+        self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
         self._drafter_ids[key] = session_id
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
-        self._queue.open(DraftSession(session_id, request.token_ids, params), request.max_draft_tokens)
+        self._queue.open(DraftSession(session_id, request.token_ids, params, version), request.max_draft_tokens)
         self._schedule_turn()
 
     def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:
@@ -97,12 +119,16 @@ class DraftService:
             return
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
+        if self.versions is not None:
+            self.versions.observe(session_id, body)
         self._schedule_turn()
 
     def close(self, key: SessionKey) -> None:
         session_id = self._drafter_ids.pop(key, None)
         if session_id is not None:
             del self._sessions[session_id]
+            if self.versions is not None:
+                self.versions.close(session_id)
             self._queue.close(session_id)
             self._schedule_turn()
 
@@ -120,7 +146,9 @@ class DraftService:
         for block in self._queue.turn():
             session = self._sessions.get(block.session_id)
             if session is not None:
-                body = Block(block.base_length, block.base_hash, tree_to_bytes(block.tree))
+                tree, version = tree_to_bytes(block.tree), session.untold_version
+                session.untold_version = ""
+                body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 
@@ -137,3 +165,10 @@ class DraftService:
         except Exception as error:
             logger.exception("the drafter stopped")
             self._error = error
+
+
+def _load_version(config: Config, name: str, device: str, tenant: str, number: int) -> Drafter:
+    """A version that the trainer has promoted. ValueError says what is wrong with it."""
+    base = config.drafters[name].model
+    assert base is not None, name
+    return configured_drafter(config, name, device, version_path(version_folder(config, name, tenant), base, number))

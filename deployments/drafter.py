@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cluster.config import Config
+from deployments.adaptation import TrainerClient
 from deployments.directory import DirectoryClient
 from deployments.replica import Replica, new_replica_id
 
@@ -14,14 +17,22 @@ class DrafterDeployment:
         self, config: Config, drafter_name: str, directory_name: str, token: str
     ) -> None:
         # Here and not above: `serve` imports this module to build the application and must not load torch.
+        from deployments.adaptation_metrics import LearnerMetrics
         from deployments.draft_service import DraftService
 
-        service = DraftService(config, drafter_name, new_replica_id(drafter_name), token)
+        learns = bool(config.adapting_tenants_of(drafter_name))
+        trainer = TrainerClient(config, drafter_name) if learns else None
+        service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
         await self._replica.start(config.cluster.host)
+        self._reporting: asyncio.Task[None] | None = None
+        if service.versions is not None:
+            self._reporting = asyncio.create_task(LearnerMetrics(drafter_name, service.versions).run())
 
     def check_health(self) -> None:
         self._replica.check_health()
 
     async def __del__(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
         await self._replica.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.model_files import target_facts
@@ -11,15 +13,15 @@ from engine.drafters.checkpoint import read_manifest
 from engine.identity import eos_ids, target_id
 
 
-def configured_drafter(config: Config, name: str, device: str) -> Drafter:
-    """Load one. ValueError says what is wrong with its directory."""
+def configured_drafter(config: Config, name: str, device: str, model: Path | None = None) -> Drafter:
+    """Load one, or another version of it from `model`. ValueError says what is wrong with its directory."""
     drafter, target = config.drafters[name], config.target.model
     return create_drafter(
         DrafterConfig(
             method=drafter.method,
             vocab_size=target_facts(config).vocab_size,
             eos_token_ids=tuple(eos_ids(target)),
-            model=drafter.model,
+            model=model or drafter.model,
             max_nodes=drafter.max_draft_tokens,
             device=device,
         )

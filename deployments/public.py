@@ -119,5 +119,6 @@ def _finished_to_pb(finished: Finished) -> pb.Finished:
             accepted=figures.accepted,
             late_drafts=figures.late_drafts,
             failovers=figures.failovers,
+            drafter_version=figures.drafter_version,
         ),
     )

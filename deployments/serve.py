@@ -24,6 +24,7 @@ from deployments.own_ray import connected_ray  # before Ray itself: it sets what
 import ray
 from ray import serve
 
+from deployments.adaptation import adapting_drafters, check_versions, start_trainer
 from deployments.app import build, directory_name, drafter_deployment_name
 from deployments.directory import Registration, start_directory
 from deployments.serve_ingress import SERVICERS
@@ -52,12 +53,17 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
         check_local_drafters(config)
+    if config.adapting_tenants:
+        check_versions(config)
     _check_port(config)
     try:
         with _stop_signals(), _ray(config), _application(config):
             host, port = _wait_until_ready(config)
             sys.stdout.write(f"ready grpc={host}:{port}\n")
             sys.stdout.flush()
+            for name in adapting_drafters(config):
+                where = f"--cluster {config.cluster.name} --ray {ray.get_runtime_context().gcs_address}"
+                sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:
                 time.sleep(3_600)
     except _Stopped:
@@ -110,6 +116,8 @@ def _application(config: Config) -> Iterator[None]:
     behind_proxy = cluster.front == "serve"
     try:
         start_directory(directory_name(config))
+        for name in adapting_drafters(config):
+            start_trainer(config, name)
         serve.start(
             proxy_location="HeadOnly" if behind_proxy else "Disabled",
             http_options={"host": "127.0.0.1", "port": _free_port()},
@@ -126,6 +134,8 @@ def _application(config: Config) -> Iterator[None]:
         if config.ray.address is not None:  # a Ray of our own ends whole, and at once
             serve.delete(cluster.name)
             ray.kill(start_directory(directory_name(config)))
+            for name in adapting_drafters(config):
+                ray.kill(start_trainer(config, name))
 
 
 def _wait_until_ready(config: Config) -> tuple[str, int]:

@@ -24,6 +24,7 @@ from cluster.messages import (
     Verdict,
 )
 from cluster.probes import tokenizer_hash
+from deployments.corrections import correction_to_bytes
 from deployments.engines import configured_engine
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.trees import tree_from_bytes
@@ -139,6 +140,7 @@ class TargetService:
             drafter=request.drafter,
             max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
+            correction_top_k=min(request.correction_top_k, self._hello.vocab_size),
         )
         self._submit(session_id, lambda engine: engine.open(opened))
 
@@ -233,4 +235,5 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         late_draft=outcome.late_draft,
         draft_ahead=outcome.draft_ahead,
         cached_prompt_tokens=outcome.num_found,
+        correction=correction_to_bytes(outcome.correction),
     )

@@ -13,6 +13,7 @@ import torch
 
 from engine.batch import WorkItem, slots_of
 from engine.checks import check_agreement, check_step_invariance, find_min_rows
+from engine.corrections import Correction
 from engine.draft_length import DraftLengths, Mode
 from engine.drafters.base import Drafter, DraftVerdict
 from engine.kv_cache import KVCache
@@ -82,6 +83,8 @@ class StepOutcome:
     """Whether the drafter should prepare the block after the next: the engine stands still for blocks, and it pays."""
     num_found: int
     """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
+    correction: Correction | None = None
+    """Where the round's draft was overruled, if the sequence asks for it."""
 
 
 @dataclass(slots=True)
@@ -300,6 +303,7 @@ class Engine:
             late_draft=item.late_draft,
             draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD,
             num_found=min(num_found, sequence.request.prompt_length),
+            correction=_correction(base_length, choice, num_accepted),
         )
 
     def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:
@@ -369,3 +373,10 @@ class Engine:
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages, sequences and counters agree."""
         self.scheduler.check_integrity()
+
+
+def _correction(base_length: int, choice: Choice, num_accepted: int) -> Correction | None:
+    """What stands at the end of the walk, unless the answer ends before it."""
+    if choice.likely is None or num_accepted < len(choice.path):
+        return None
+    return Correction(base_length + num_accepted, choice.likely)

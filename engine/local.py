@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.corrections import Correction
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.engine import Engine, StepOutcome
 from engine.session import Finish, OpenRequest
@@ -27,6 +28,8 @@ class LocalAnswer:
     token_ids: list[int] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     """After prefill's own token."""
+    corrections: list[Correction] = field(default_factory=list)
+    """Of requests that ask for them."""
     finish: Finish | None = None
 
     @property
@@ -77,6 +80,7 @@ def _record(answers: dict[int, LocalAnswer], outcomes: Sequence[StepOutcome]) ->
                 Round(len(outcome.token_ids), outcome.num_drafted, outcome.num_accepted, outcome.num_compared)
             )
         answer.token_ids += outcome.token_ids
+        answer.corrections += [outcome.correction] if outcome.correction is not None else []
         answer.finish = outcome.finish
 
 

@@ -47,6 +47,8 @@ class OpenRequest:
     """Of a block."""
     credit_tokens: int = 1 << 30
     """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
+    correction_top_k: int = 0
+    """Where a draft is overruled, so many of the target's likeliest tokens are told; 0: none."""
 
 
 @dataclass(slots=True)

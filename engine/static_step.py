@@ -6,7 +6,7 @@ so that a CUDA graph can hold it (`engine.step_graphs`); it runs as well without
 
 Padding rows hold token 0 at position 0, write to the trash page and see only it.
 
-Shape letters: B sequences, T packed rows, L index list, V vocabulary, F fields of a verdict.
+Shape letters: B sequences, T packed rows, L index list, V vocabulary, F fields of a verdict, K likeliest tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from engine.attention import IndexLists, StepContext
 from engine.batch import PackedBatch, WorkItem, write_index_lists, write_rows
+from engine.corrections import likeliest_tokens
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.verdicts import pack_walk
@@ -45,9 +46,13 @@ class StepShape:
     """At least the nodes of the largest tree."""
     may_sample: bool
     may_truncate: bool
+    num_likely: int = 0
+    """Likeliest tokens that are told of the place where each walk ends."""
 
     @classmethod
-    def holding(cls, trees: PackedTrees, rows: SamplingRows, longest: int, min_rows: int) -> StepShape:
+    def holding(
+        cls, trees: PackedTrees, rows: SamplingRows, longest: int, min_rows: int, num_likely: int = 0
+    ) -> StepShape:
         """The smallest shape for these trees over sequences of up to `longest` positions."""
         num_sequences = _power_of_two(trees.num_sessions)
         # A padding sequence has a padding row as its root, so that it is a tree like any other.
@@ -59,6 +64,7 @@ class StepShape:
             depth=_power_of_two(max(trees.max_draft_len, MIN_DEPTH)),
             may_sample=rows.may_sample,
             may_truncate=rows.may_truncate,
+            num_likely=num_likely,
         )
 
     @property
@@ -150,6 +156,9 @@ class StaticStep:
         fields = (shape.num_sequences, 2 + shape.depth)
         self._verdicts_BF = torch.zeros(fields, dtype=torch.int64, device=target.device)
         self._answer_BF = torch.zeros(fields, dtype=torch.int64, pin_memory=captured)
+        likely = (shape.num_sequences, 2 * shape.num_likely)
+        self._likely_BK = torch.zeros(likely, dtype=torch.float64, device=target.device)
+        self._told_likely_BK = torch.zeros(likely, dtype=torch.float64, pin_memory=captured)
 
     def send(self) -> None:
         """What the step is told, to the device."""
@@ -176,17 +185,23 @@ class StaticStep:
             may_sample=shape.may_sample,
             may_truncate=shape.may_truncate,
         )
-        self._verdicts_BF.copy_(pack_walk(self._verifier.verify(VerifyWork(logits_TV, trees, rules))))
+        walk = self._verifier.verify(VerifyWork(logits_TV, trees, rules))
+        self._verdicts_BF.copy_(pack_walk(walk))
+        if shape.num_likely:
+            ends_B = walk.path_BD.gather(1, (walk.num_accepted_B - 1).clamp_min(0)[:, None])[:, 0].clamp_min(0)
+            rows_B = inputs.row_offsets_B1[:-1] + ends_B
+            self._likely_BK.copy_(likeliest_tokens(logits_TV, rows_B, shape.num_likely))
 
-    def receive(self) -> list[list[int]]:
-        """The verdicts [B, F] on the host: the one wait of a round."""
+    def receive(self) -> tuple[list[list[int]], list[list[float]]]:
+        """The verdicts [B, F] and what the target thought where each walk ended: the one wait of a round."""
         self._answer_BF.copy_(self._verdicts_BF, non_blocking=True)
+        if self._shape.num_likely:
+            self._told_likely_BK.copy_(self._likely_BK, non_blocking=True)
         if self._verdicts_BF.is_cuda:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no annotations here
             copied.record()
             copied.synchronize()
-        answer: list[list[int]] = self._answer_BF.tolist()
-        return answer
+        return self._answer_BF.tolist(), self._told_likely_BK.tolist()
 
 
 def _power_of_two(number: int) -> int:

@@ -16,7 +16,15 @@ from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.scheduler import Work
 from engine.static_step import CPU, StaticStep, StepShape
-from engine.verdicts import Choice, pack_sampling, pack_trees, read_choices
+from engine.verdicts import (
+    Choice,
+    most_likely_wanted,
+    pack_sampling,
+    pack_trees,
+    read_choices,
+    wants_correction,
+    with_likely,
+)
 from engine.verify.verifiers import Verifier
 
 logger = logging.getLogger(__name__)
@@ -46,7 +54,7 @@ class StaticSteps:
             return None
         trees, rules = pack_trees(work, CPU), pack_sampling(work, CPU)
         longest = max(item.num_cached + item.num_rows for item in items)
-        shape = StepShape.holding(trees, rules, longest, self._min_rows)
+        shape = StepShape.holding(trees, rules, longest, self._min_rows, most_likely_wanted(work))
         step = self._steps.get(shape) or self._try_new_step(shape)
         if step is None:
             return None
@@ -56,7 +64,14 @@ class StaticSteps:
             step.compute()
         else:
             self._graphs.run(shape, step)
-        return read_choices(work, step.receive())
+        verdicts_BF, likely_BK = step.receive()
+        choices = read_choices(work, verdicts_BF)
+        if not shape.num_likely:
+            return choices
+        return [
+            with_likely(item, choice, row) if wants_correction(item, choice) else choice
+            for item, choice, row in zip(work, choices, likely_BK, strict=False)  # rows beyond are padding
+        ]
 
     def _try_new_step(self, shape: StepShape) -> StaticStep | None:
         if not shape.is_small or len(self._steps) == MAX_SHAPES:

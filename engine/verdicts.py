@@ -7,12 +7,13 @@ token, then the accepted rows, padded.
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
+from engine.corrections import LikelyTokens, is_overruled, likeliest_tokens, read_likely
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
 from engine.verify.verifiers import Verifier, VerifyWork
@@ -24,6 +25,8 @@ class Choice:
 
     path: tuple[int, ...]
     token_ids: tuple[int, ...]
+    likely: LikelyTokens | None = None
+    """What the target thought of the last token's place, where it overruled a draft and the sequence asks for it."""
 
 
 def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> list[Choice]:
@@ -35,7 +38,43 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
     walk = verifier.verify(
         VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), rounds_B=rounds_B)
     )
-    return read_choices(work, pack_walk(walk).tolist())
+    choices = read_choices(work, pack_walk(walk).tolist())
+    return _with_corrections(logits_RV, work, choices)
+
+
+def most_likely_wanted(work: SequenceOf[Work]) -> int:
+    """The most tokens that a correction of any of these sequences should name; 0: none wants corrections."""
+    return max((item.sequence.request.correction_top_k for item in work), default=0)
+
+
+def _with_corrections(logits_RV: Tensor, work: SequenceOf[Work], choices: list[Choice]) -> list[Choice]:
+    """Add what the target thought, for those that ask and were overruled."""
+    count = most_likely_wanted(work)
+    if not count:
+        return choices
+    rows: dict[int, int] = {}
+    offset = 0
+    for index, (item, choice) in enumerate(zip(work, choices, strict=True)):
+        if wants_correction(item, choice):
+            rows[index] = offset + (choice.path[-1] + 1 if choice.path else 0)
+        offset += 1 + len(item.tree)
+    if not rows:
+        return choices
+    rows_N = torch.tensor([*rows.values()], device=logits_RV.device)
+    found = dict(zip(rows, likeliest_tokens(logits_RV, rows_N, count).tolist(), strict=True))
+    return [
+        with_likely(item, choice, found[index]) if index in found else choice
+        for index, (item, choice) in enumerate(zip(work, choices, strict=True))
+    ]
+
+
+def wants_correction(item: Work, choice: Choice) -> bool:
+    return item.sequence.request.correction_top_k > 0 and is_overruled(item.tree, choice.path)
+
+
+def with_likely(item: Work, choice: Choice, row: list[float]) -> Choice:
+    """The choice with as many likely tokens as its sequence asks for; `row` is of `likeliest_tokens`."""
+    return replace(choice, likely=read_likely(row).first(item.sequence.request.correction_top_k))
 
 
 def pack_walk(walk: Walk) -> Tensor:

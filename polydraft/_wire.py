@@ -137,6 +137,7 @@ def _to_finished(finished: pb.Finished) -> Finished:
             accepted=figures.accepted,
             late_drafts=figures.late_drafts,
             failovers=figures.failovers,
+            drafter_version=figures.drafter_version,
         ),
     )
 

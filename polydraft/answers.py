@@ -43,6 +43,8 @@ class Speculation:
     accepted: int
     late_drafts: int = 0
     failovers: int = 0
+    drafter_version: str = ""
+    """Of the weights that drafted last, such as "de@0" or, adapted to a tenant, "de@acme.3"; "" if nothing drafted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,20 @@ def retrim(state: dict[str, Tensor], known: TrimmedVocabulary, wanted: TrimmedVo
 def export_drafter(
     model: LlamaForCausalLM, vocabulary: TrimmedVocabulary, language: str, target_dir: Path, output: Path
 ) -> None:
-    """Write `config.json`, `model.safetensors` (bf16) and `drafter.json`."""
+    """Write a drafter for the target in `target_dir`; see `write_drafter`."""
+    tokenizer = tokenizer_hash(target_dir / "tokenizer.json")
+    write_drafter(model, vocabulary, language, target_id(target_dir), tokenizer, output)
+
+
+def write_drafter(
+    model: LlamaForCausalLM,
+    vocabulary: TrimmedVocabulary,
+    language: str,
+    target: str,
+    tokenizer: str,
+    output: Path,
+) -> None:
+    """Write `config.json`, `model.safetensors` (bf16) and `drafter.json`; `target` and `tokenizer` are hashes."""
     output.mkdir(parents=True, exist_ok=True)
     model.config.to_json_file(output / "config.json")
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items() if name != HEAD}
@@ -142,8 +155,8 @@ def export_drafter(
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
     about = {
         "language": language,
-        "target_id": target_id(target_dir),
-        "tokenizer_hash": tokenizer_hash(target_dir / "tokenizer.json"),
+        "target_id": target,
+        "tokenizer_hash": tokenizer,
         "num_head_tokens": vocabulary.num_head_tokens,
         "token_ids": TOKEN_IDS_TENSOR,
     }

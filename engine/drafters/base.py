@@ -36,6 +36,8 @@ class DraftSession:
     token_ids: tuple[int, ...]
     """Prompt and committed tokens."""
     sampling: SamplingParams
+    version: str = ""
+    """Of the weights, where a drafter has several (`VersionedDrafter`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def to_record(prompt: NamedPrompt, answer: Answer) -> dict[str, object]:
             "rounds": speculation.rounds,
             "drafted": speculation.drafted,
             "accepted": speculation.accepted,
+            "drafter_version": speculation.drafter_version,
         },
         "timing": {"ttft_s": answer.timing.ttft_s, "total_s": answer.timing.total_s},
         "numerics_id": answer.numerics_id,

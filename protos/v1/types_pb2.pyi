@@ -77,15 +77,17 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class SpeculationFigures(_message.Message):
-    __slots__ = ("rounds", "drafted", "accepted", "late_drafts", "failovers")
+    __slots__ = ("rounds", "drafted", "accepted", "late_drafts", "failovers", "drafter_version")
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     LATE_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     FAILOVERS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     rounds: int
     drafted: int
     accepted: int
     late_drafts: int
     failovers: int
-    def __init__(self, rounds: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., late_drafts: _Optional[int] = ..., failovers: _Optional[int] = ...) -> None: ...
+    drafter_version: str
+    def __init__(self, rounds: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., late_drafts: _Optional[int] = ..., failovers: _Optional[int] = ..., drafter_version: _Optional[str] = ...) -> None: ...

@@ -30,6 +30,7 @@ OPTIONS = {
     "bench": COMMON | {"--pairs", "--phase-s", "--repeats", "--warmup"},
     "config": {"--json", "--set"},
     "demo": {"--address", "--config", "--output"},
+    "drafters": {"--cluster", "--ray", "--tenant", "--to"},
     "evaluate": {
         "--config",
         "--drafters",

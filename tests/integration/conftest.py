@@ -37,21 +37,22 @@ async def running_cluster() -> AsyncIterator[RunningCluster]:
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     async with cluster(str(CONFIG), overrides) as address:
         yield RunningCluster(address)
-    assert not [process for process in descendants(os.getpid()) if "ray::" in _command(process)]
+    assert not [process for process in descendants(os.getpid()) if "ray::" in command_of(process)]
 
 
 def replicas(deployment: str) -> list[Process]:
     """The processes of a deployment's replicas that are up, among those that this process started."""
     # While a replica is made its title goes on with ".initialize_and_get_metadata".
     title = f"ray::ServeReplica:polydraft:{deployment}"
-    return [process for process in descendants(os.getpid()) if _command(process) == title]
+    return [process for process in descendants(os.getpid()) if command_of(process) == title]
 
 
 def kill(process: Process) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
-def _command(process: Process) -> str:
+def command_of(process: Process) -> str:
+    """Its command line, which Ray makes a title; empty for one that is gone."""
     try:
         return Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0 ")
     except OSError:

@@ -59,6 +59,7 @@ def make_request(
     drafts_locally: bool = False,
     time_budget_s: float = 0.0,
     resume: Resume | None = None,
+    correction_top_k: int = 0,
 ) -> Request:
     return Request(
         request_id="r1",
@@ -74,6 +75,7 @@ def make_request(
         drafts_locally=drafts_locally,
         max_draft_tokens=3,
         resume=resume,
+        correction_top_k=correction_top_k,
     )
 
 
@@ -220,6 +222,7 @@ class FakeTarget(FakePeer):
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
                 cached_prompt_tokens=2 if is_prefill else 0,
+                correction=b"law" if channel.opened.correction_top_k and accepted < len(draft) else b"",
             )
         )
         if is_prefill:
@@ -236,12 +239,15 @@ class FakeDrafter(FakePeer):
         self.answer_ids = tuple(answer_ids)
         self.length = length
         self.silent = False
+        self.version = f"{replica_id}@0"
 
     def on_message(self, channel: FakeChannel, body: Body) -> None:
         if isinstance(body, Observe) and not self.silent:
             base = body.base_length + len(body.token_ids)
             done = base - channel.opened.prompt_length
-            channel.answer(Block(base, base, json.dumps(self.answer_ids[done : done + self.length]).encode()))
+            tree = json.dumps(self.answer_ids[done : done + self.length]).encode()
+            is_first = sum(isinstance(sent, Observe) for sent in channel.sent) == 1
+            channel.answer(Block(base, base, tree, drafter_version=self.version if is_first else ""))
 
 
 class FakeFleet:

@@ -56,6 +56,21 @@ def test_a_drafter_with_a_model_may_run_in_the_target_and_lookup_runs_nowhere_el
         load(write(tmp_path, GOOD), ["drafters.look={method: ngram, placement: tier}"])
 
 
+def test_drafters_of_a_tier_learn_from_tenants_that_allow_it(tmp_path: Path) -> None:
+    tenants = "  free: {adapt_drafters: true}\n  only: {adapt_drafters: true, drafters: [ngram, de]}\n"
+    second = "  fr: {method: lm, model: m/fr, languages: [fr]}\n  ngram:"
+    text = GOOD.replace("  ngram:", second) + tenants + "adaptation: {directory: v}\n"
+
+    config = load(write(tmp_path, text))
+
+    assert config.adaptation.directory == tmp_path / "v"
+    assert config.adapting_tenants == ("free", "only")
+    assert config.adapting_tenants_of("de") == ("free", "only")
+    assert config.adapting_tenants_of("fr") == ("free",)
+    assert config.adapting_tenants_of("ngram") == ()
+    assert load(write(tmp_path, GOOD)).adapting_tenants == ()
+
+
 def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.slow_reader_s=3", "target.model=other"]
@@ -77,6 +92,18 @@ def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("target: {model: m, dtype: float16}", ["target.dtype", "'float16'", "bfloat16"]),
         ("target: {model: m, shards: 2}", ["target", "shards", "2", "use 1"]),
         ("target: {model: m, prefill_chunk: 512}", ["prefill_chunk", "512", "token_budget"]),
+        (GOOD + "  free: {adapt_drafters: true}\n", ["adaptation.directory", "missing", "'free'"]),
+        (
+            GOOD.replace("model: m/de", "model: m/de, placement: target") + "  free: {adapt_drafters: true}\n",
+            ["tenants.free.adapt_drafters", "no drafter of a tier", "placement: tier"],
+        ),
+        (
+            GOOD + "  free: {adapt_drafters: true, drafters: [ngram]}\nadaptation: {directory: v}\n",
+            ["tenants.free.adapt_drafters", "no drafter of a tier"],
+        ),
+        (GOOD + "adaptation: {batch_positions: 40000}\n", ["adaptation", "batch_positions", "40000", "lower it"]),
+        (GOOD + "adaptation: {divergence: kl}\n", ["adaptation.divergence", "'kl'", "forward_kl"]),
+        (GOOD + "adaptation: {gate_tolerence: 0}\n", ["adaptation.gate_tolerence", "unknown key"]),
         ("target: {model: m, prefix_sharing: 1}", ["target.prefix_sharing", "1"]),
         ("target: {model: m, shared_prefixes: ['']}", ["target.shared_prefixes"]),
         ("target: {model: m, prefix_sharing: false, shared_prefixes: [a]}", ["shared_prefixes", "remove"]),

@@ -10,7 +10,7 @@ import pytest
 
 from polydraft.cli import main
 
-COMMANDS = ["serve", "generate", "bench", "evaluate", "demo", "config"]
+COMMANDS = ["serve", "generate", "bench", "evaluate", "demo", "drafters", "config"]
 
 
 def polydraft(*words: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +48,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
         ["generate", "--address", "nowhere", "hello"],
         ["generate", "--address", "h:1", "--concurrency", "0", "hello"],
         ["bench", "--address", "h:1"],
+        ["drafters", "promote", "de"],
     ],
 )
 def test_wrong_flags_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_json_record_has_exactly_the_fields_of_the_contract(address: str, capsys
         "drafter": "lm-de",
         "finish_reason": "eos",
         "usage": {"prompt_tokens": 4, "completion_tokens": 5, "cached_prompt_tokens": 3},
-        "speculation": {"rounds": 2, "drafted": 4, "accepted": 3},
+        "speculation": {"rounds": 2, "drafted": 4, "accepted": 3, "drafter_version": ""},
         "numerics_id": "numerics-1",
     }
     assert set(timing) == {"ttft_s", "total_s"}

@@ -56,20 +56,32 @@ local = st.builds(LocalDraft, text, u32)
 error = st.none() | st.builds(lambda kind, message: kind(message), st.sampled_from(ALL_ERRORS), text)
 finish = st.none() | st.sampled_from(FinishReason)
 number = st.floats(allow_nan=False)
+data = st.binary(max_size=9)
 bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Hello, text, text, text, text, u32, u32, ids, u32),
     st.builds(
-        Open, ids, u32, st.builds(Sampling, number, u32, number), u64, u64, u32, text, u32, text, st.none() | local, u32
+        Open,
+        ids,
+        u32,
+        st.builds(Sampling, number, u32, number),
+        u64,
+        u64,
+        u32,
+        text,
+        u32,
+        text,
+        st.none() | local,
+        *[u32] * 2,
     ),
-    st.builds(Block, u64, u64, st.binary(max_size=9)),
+    st.builds(Block, u64, u64, data, drafter_version=text),
     st.builds(Block, u64, u64, st.just(b""), local),
-    st.builds(Verdict, u64, ids, u32, u32, u64, u64, u64, u32, finish, st.booleans(), st.booleans(), error, u32),
+    st.builds(Verdict, u64, ids, u32, u32, u64, u64, u64, u32, finish, st.booleans(), st.booleans(), error, u32, data),
     st.builds(Resync, u64),
     st.builds(Credit, u32),
     st.builds(Heartbeat, u32, u32, u32, st.booleans()),
     st.builds(GoAway, number),
     st.builds(Close, error),
-    st.builds(Observe, u64, ids, u32, u32, st.booleans()),
+    st.builds(Observe, u64, ids, u32, u32, st.booleans(), data),
 )
 
 
@@ -170,7 +182,7 @@ def test_events_join_to_the_response() -> None:
         Started("r", 7, "t", "n", "de", "off", 3),
         Chunk(0, (5, 6), "\u00e9a", (TokenSource.TARGET, TokenSource.DRAFTER), 1),
         Chunk(2, (7,), "b", (TokenSource.TARGET,), 2),
-        Finished(FinishReason.STOP, 3, 3, Figures(2, 4, 1, 0, 1), cached_prompt_tokens=2),
+        Finished(FinishReason.STOP, 3, 3, Figures(2, 4, 1, 0, 1, "de@acme.3"), cached_prompt_tokens=2),
     ]
 
     response = join_events([event_to_pb(event) for event in events])
@@ -180,3 +192,4 @@ def test_events_join_to_the_response() -> None:
     assert response.finished.usage.cached_prompt_tokens == 2
     assert response.finished.finish_reason == types_pb2.FINISH_REASON_STOP
     assert response.finished.speculation.failovers == 1
+    assert response.finished.speculation.drafter_version == "de@acme.3"

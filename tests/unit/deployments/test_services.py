@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
-import grpc
 import pytest
 import pytest_asyncio
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from cluster.config import Config, Placement
 from cluster.errors import ContextTooLong, Overloaded
@@ -27,81 +24,34 @@ from cluster.messages import (
     Verdict,
 )
 from deployments.draft_service import DraftService
-from deployments.replica import Servicer
 from deployments.target_service import TargetService
 from protos.v1.internal_pb2_grpc import (
     DrafterStub,
     TargetStub,
-    add_DrafterServicer_to_server,
-    add_TargetServicer_to_server,
 )
-from tests.fakes_drafter import write_tiny_drafter
-from tests.tiny_targets import VOCAB_SIZE, write_tiny_target
+from tests.unit.deployments.replicas import NAMED, serve, tiny_config
 from tests.unit.deployments.streams import TOKEN, Router
 
 PROMPT = (5, 9, 11, 20, 41)
-NAMED = tuple(range(10, 27))
 MAX_TOKENS = 20
 PLAIN = LocalDraft()
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    directory: Path = tmp_path_factory.mktemp("models")
-    write_tiny_target(directory / "target")
-    vocabulary = {f"t{number}": number for number in range(VOCAB_SIZE)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(directory / "target" / "tokenizer.json"))
-    write_tiny_drafter(directory / "drafter")
-    return Config.model_validate(
-        {
-            "target": {
-                "model": str(directory / "target"),
-                "num_pages": 64,
-                "max_sessions": 3,
-                "shared_prefixes": [" ".join(f"t{number}" for number in NAMED)],
-            },
-            "drafters": {
-                "de": {"method": "lm", "model": str(directory / "drafter")},
-                "lookup": {"method": "ngram"},
-            },
-        }
-    )
+    return tiny_config(tmp_path_factory.mktemp("models"))
 
 
 @pytest_asyncio.fixture
 async def target(config: Config) -> AsyncIterator[Router]:
-    async for router in _serve(TargetService(config, "target-1", TOKEN), TargetStub):
+    async for router in serve(TargetService(config, "target-1", TOKEN), TargetStub):
         yield router
 
 
 @pytest_asyncio.fixture
 async def drafter(config: Config) -> AsyncIterator[Router]:
-    async for router in _serve(DraftService(config, "de", "de-1", TOKEN), DrafterStub):
+    async for router in serve(DraftService(config, "de", "de-1", TOKEN), DrafterStub):
         yield router
-
-
-async def _serve(
-    service: TargetService | DraftService, stub: type[TargetStub] | type[DrafterStub]
-) -> AsyncIterator[Router]:
-    server = grpc.aio.server()
-    if isinstance(service, TargetService):
-        add_TargetServicer_to_server(Servicer(service.server), server)
-    else:
-        add_DrafterServicer_to_server(Servicer(service.server), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    service.server.start()
-    service.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        router = Router(stub(channel))
-        await router.greet()
-        yield router
-    await service.server.stop(0.0)
-    await server.stop(None)
-    service.stop()
-    service.check_health()
 
 
 async def test_a_drafter_of_another_target_is_refused_in_the_targets_step(config: Config) -> None:
@@ -155,6 +105,7 @@ async def test_blocks_of_a_drafter_replica_do_not_change_the_text(target: Router
     assert _tokens(found) == expected
     assert sum(verdict.num_drafted for verdict in found) > 0
     assert not any(verdict.late_draft for verdict in found)
+    assert not any(verdict.correction for verdict in found)  # it did not ask
 
 
 @pytest.mark.parametrize("method", ["", "lookup"])

@@ -1,0 +1,28 @@
+"""Corrections on the wire: targets write them, drafters that learn read them, routers pass the bytes on."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from engine.corrections import Correction, LikelyTokens
+from protos.v1 import internal_pb2 as pb
+
+
+def correction_to_bytes(correction: Correction | None) -> bytes:
+    """A serialised `polydraft.v1.Correction`; nothing for none."""
+    if correction is None:
+        return b""
+    likely = correction.likely
+    message = pb.Correction(position=correction.position, token_ids=likely.token_ids, probs=likely.probs)
+    return message.SerializeToString()
+
+
+def correction_from_bytes(data: bytes) -> Correction | None:
+    """The correction, or None if the bytes are none."""
+    try:
+        message = pb.Correction.FromString(data)
+    except DecodeError:
+        return None
+    if not message.token_ids or len(message.token_ids) != len(message.probs):
+        return None
+    return Correction(message.position, LikelyTokens(tuple(message.token_ids), tuple(message.probs)))
