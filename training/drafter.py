@@ -124,13 +124,6 @@ def trim(state: dict[str, Tensor], vocabulary: TrimmedVocabulary) -> dict[str, T
     return trimmed | {EMBEDDING: rows_RD, HEAD: rows_RD}
 
 
-def retrim(state: dict[str, Tensor], known: TrimmedVocabulary, wanted: TrimmedVocabulary) -> dict[str, Tensor]:
-    """The state of a drafter that knows `known`, with the rows of `wanted`: new tokens start as the unknown one."""
-    rows = torch.tensor([*known.rows(wanted.token_ids), known.unknown_row])
-    rows_RD = state[EMBEDDING][rows]
-    return state | {EMBEDDING: rows_RD, HEAD: rows_RD}
-
-
 def export_drafter(
     model: LlamaForCausalLM, vocabulary: TrimmedVocabulary, language: str, target_dir: Path, output: Path
 ) -> None:

@@ -58,7 +58,10 @@ def replay(
 
 @torch.inference_mode()
 def hits(drafter: LlamaForCausalLM, vocabulary: TrimmedVocabulary, answered: Sequence[Example]) -> list[list[bool]]:
-    """For each answer token, whether it is the drafter's first choice after the tokens before it."""
+    """For each answer token, whether it is the drafter's first choice after the tokens before it.
+
+    Weights that are no numbers choose nothing.
+    """
     result: dict[int, list[bool]] = {}
     head_ids_H = torch.tensor(vocabulary.token_ids[: vocabulary.num_head_tokens])
     as_rows = [
@@ -68,7 +71,8 @@ def hits(drafter: LlamaForCausalLM, vocabulary: TrimmedVocabulary, answered: Seq
     for group in groups_by_length(as_rows, _TOKENS_A_BATCH, random.Random(0)):
         rows_BT = make_batch([as_rows[i] for i in group]).ids_BT.to(drafter.device)
         answers_BT = make_batch([answered[i] for i in group]).labels_BT
-        choices_BT = head_ids_H[draft_logits(drafter, vocabulary, rows_BT).argmax(-1).cpu()]
+        best = draft_logits(drafter, vocabulary, rows_BT).max(-1)
+        choices_BT = head_ids_H[best.indices.cpu()].where(best.values.isfinite().cpu(), -1)
         for index, choice_T, answer_T in zip(group, choices_BT, answers_BT, strict=True):
             labelled_T = answer_T != IGNORED
             result[index] = (choice_T[labelled_T] == answer_T[labelled_T]).tolist()

@@ -13,7 +13,8 @@ from engine.drafters.checkpoint import read_manifest
 from engine.identity import tokenizer_hash
 from training import provenance
 from training.checkpoints import read_weights
-from training.drafter import TrimmedVocabulary, load_drafter, retrim, trim
+from training.drafter import TrimmedVocabulary, load_drafter, trim
+from training.rows import TargetEmbedding, with_rows_of
 from training.run import Run
 
 
@@ -37,7 +38,7 @@ def _of_drafter(run: Run, directory: Path, vocabulary: TrimmedVocabulary) -> dic
             f"{directory} is a drafter of target {manifest.target_id}, not of {wanted}; choose another start"
         )
     drafter, known = load_drafter(directory)
-    state: dict[str, Tensor] = retrim(drafter.state_dict(), known, vocabulary)
+    state = with_rows_of(drafter.state_dict(), known, vocabulary, TargetEmbedding.find(run.recipe.target))
     _check_shapes(directory, state, run.new_drafter(vocabulary.num_rows))
     return state
 

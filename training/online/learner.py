@@ -13,17 +13,17 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.corrections import Correction
 from training.divergences import ABSENT, DIVERGENCES, buckets
 from training.drafter import TrimmedVocabulary
 from training.loop import split_parameters
 from training.muon import Muon
-from training.online.acceptance import padded
 from training.online.replay import Transcript
 from training.online.settings import LearningSettings
-from training.online.vocabulary import TargetEmbedding, grown, regrown
+from training.online.vocabulary import grown
+from training.rows import TargetEmbedding, with_rows_of
 
 MUON_RATE = 5.0
 """Of the matrices of layers, as a multiple of the rate of embeddings and norms."""
@@ -55,11 +55,16 @@ class Learner:
         """Take tokens that these hold into the vocabulary, as far as `max_rows` embedding rows go."""
         vocabulary = grown(self.vocabulary, transcripts, max_rows - self.vocabulary.num_rows)
         if vocabulary != self.vocabulary:
-            self.model = regrown(self.model, self.vocabulary, vocabulary, self._target)
-            self.average = regrown(self.average, self.vocabulary, vocabulary, self._target)
+            self.model = self._regrown(self.model, vocabulary)
+            self.average = self._regrown(self.average, vocabulary)
             self.vocabulary = vocabulary
             self._head_row = self._head_rows()
             self._optimizers = self._new_optimizers()
+
+    def _regrown(self, model: LlamaForCausalLM, vocabulary: TrimmedVocabulary) -> LlamaForCausalLM:
+        larger = LlamaForCausalLM(LlamaConfig(**{**model.config.to_dict(), "vocab_size": vocabulary.num_rows}))
+        larger.load_state_dict(with_rows_of(model.state_dict(), self.vocabulary, vocabulary, self._target))
+        return larger
 
     def update(self, transcripts: Sequence[Transcript]) -> float:
         """One step on the overruled places of all of these; the loss before it, nats a place. Raises `Diverged`."""
@@ -126,6 +131,12 @@ class Learner:
             Muon(matrices, lr=MUON_RATE * rate, weight_decay=self._settings.weight_decay),
             torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
         )
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """int64 [B, T]; causal attention never looks at the padding behind a sequence."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
 
 
 def _passes(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:

@@ -111,11 +111,14 @@ def test_a_drafter_of_another_language_is_a_start(recipe: Path, tiny_target: Pat
 
     french, known = load_drafter(start)
     german, wanted = Run(load_recipe(path)).finetuned("de")
-    rows_of = {token: german.state_dict()[EMBEDDING][row] for row, token in enumerate(wanted.token_ids)}
-    for token, row_D in rows_of.items():
-        expected_D = french.state_dict()[EMBEDDING][known.row_of_id.get(token, known.unknown_row)]
-        assert torch.equal(row_D, expected_D)
-    assert set(wanted.token_ids) - set(known.token_ids), "some tokens are new to it"
+    french_RD, german_RD = french.state_dict()[EMBEDDING], german.state_dict()[EMBEDDING]
+    new = set(wanted.token_ids) - set(known.token_ids)
+    assert new
+    for row, token in enumerate(wanted.token_ids):
+        before_D = french_RD[known.row_of_id.get(token, known.unknown_row)]
+        assert torch.equal(german_RD[row], before_D) == (token not in new), (
+            "new tokens begin where the target puts them"
+        )
 
 
 def test_on_policy_batches_change_the_drafter(recipe: Path, tiny_target: Path, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_corrections_become_a_better_version(trainer: TenantTrainer, make_transc
 
     status = trainer.status()
     assert status.current == len(status.versions) == status.counts.promotions > 1
-    assert status.counts.updates == trainer._settings.updates_per_gate * (status.current + status.counts.refusals)
+    per_gate, num_judgements = trainer._settings.updates_per_gate, status.current + status.counts.refusals
+    assert 0 <= status.counts.updates - per_gate * num_judgements < per_gate
     after = acceptance(*load_drafter(trainer.store.path(status.current)), unseen)
     assert after.agreement > before.agreement + 0.5
     assert status.versions[-1].agreement > status.versions[0].parent_agreement
