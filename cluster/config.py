@@ -198,7 +198,7 @@ class AdaptationConfig(_Section):
     """How often the drafter is updated for each `batch_positions` new ones; beyond 1 it sees places again."""
     updates_per_gate: Count = 16
     """After so many updates they are judged, and kept or thrown away."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     """Of embeddings and norms; that of the layers' matrices is in proportion."""
     new_tokens: Annotated[int, Field(ge=0, le=65_536)] = 2_048
     """Tokens that a drafter may learn to read or propose beyond those it was trained for."""
