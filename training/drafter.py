@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.identity import target_id, tokenizer_hash
 from training.examples import IGNORED
-from training.recipe import DrafterShape
+
+if TYPE_CHECKING:  # the recipe needs pydantic, drafters on a bare GPU machine do not
+    from training.recipe import DrafterShape
 
 TOKEN_IDS_TENSOR = "vocabulary.token_ids"
 EMBEDDING = "model.embed_tokens.weight"

@@ -20,7 +20,7 @@ def append_lines(path: Path, objects: Iterable[object]) -> None:
     """One JSON object a line; OSError if the disk is full, which leaves at most one line without its end."""
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(item) + "\n" for item in objects))
+            file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects))
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror}); free some space and run the same again") from None
 
