@@ -23,7 +23,7 @@ from engine.identity import target_id, tokenizer_hash
 from training import provenance
 from training.checkpoints import read_weights
 from training.data import hash_of, name_of
-from training.distil import Record, read_records
+from training.distil import Record, hash_seed, read_records
 from training.drafter import TrimmedVocabulary, drafter_config
 from training.loop import Budget, Schedule
 from training.prompts import PromptEncoder
@@ -116,12 +116,12 @@ class Run:
     # -- data ----------------------------------------------------------------------------------------------------
 
     def records(self, language: str) -> tuple[list[Record], list[Record]]:
-        """The target's answers in order of their ids: to train on, and held out.
+        """The target's answers, to train on and held out, in an order that makes any beginning a fair sample.
 
         Raises ValueError if another target wrote them, FileNotFoundError if there are none.
         """
         directory = self.answers_dir(language)
-        every = sorted(read_records(directory, language), key=lambda record: record.id)
+        every = sorted(read_records(directory, language), key=lambda record: hash_seed(record.id))
         if not every:
             raise FileNotFoundError(f"{directory}: no answers; run the stage distil first")
         found, wanted = provenance.read(directory)["made_from"]["target"], self.target_facts["target"]
