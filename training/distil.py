@@ -21,8 +21,10 @@ from training.files import append_lines, drop_partial_line, read_lines
 from training.generation import batches_of_like_length, write_answers
 from training.prompts import EncodedText
 
-HELD_OUT = 0.04
-"""Share of the answers that no drafter is trained on; `evaluate` takes its records from them."""
+HELD_OUT_SHARE = 0.04
+"""Of the answers, on which no drafter is trained; `evaluate` takes its records from them."""
+JUDGING = "held-out."
+"""Begins the ids of answers to prompts that are there to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,13 @@ class Record:
     top_probs: list[list[float]]
 
     @property
+    def is_for_judging(self) -> bool:
+        return self.id.startswith(JUDGING)
+
+    @property
     def is_held_out(self) -> bool:
         """By the id alone, so that the same answers stay unseen in every run."""
-        return hashlib.sha256(self.id.encode()).digest()[0] < 256 * HELD_OUT
+        return hashlib.sha256(self.id.encode()).digest()[0] < 256 * HELD_OUT_SHARE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training import provenance
 from training.data import read_texts
-from training.distil import Writing, distil, plan
+from training.distil import JUDGING, Task, Writing, distil, plan
 from training.drafter import export_drafter
 from training.examples import Example
 from training.files import write_whole
@@ -60,19 +60,21 @@ def run_distil(run: Run, worker: int = 0, num_workers: int = 1) -> None:
     room = run.max_positions - settings.max_new_tokens
     for language in run.languages:
         work, sources = run.answers_dir(language), recipe.languages[language].data
+        for_judging = recipe.languages[language].held_out
         made_from = run.target_facts | {
-            "data": hashes(sources),
+            "data": hashes([*sources, *for_judging]),
             "writing": asdict(writing),
             "prompts": settings.prompts,
         }
         run.stamp(work, made_from, settings.model_dump(mode="json"), is_writer=worker == 0)
-        texts = run.encoder.encode(read_texts(sources, recipe.broken_lines))
-        tasks = plan(
-            _fitting(texts, room, f"{language}: prompts"), settings.prompts, settings.temperatures, recipe.seed
-        )
+        texts = _fitting(run.encoder.encode(read_texts(sources, recipe.broken_lines)), room, f"{language}: prompts")
+        tasks = plan(texts, settings.prompts, settings.temperatures, recipe.seed)
+        judged = run.encoder.encode(read_texts(for_judging, recipe.broken_lines))
+        judging = [Task(f"{JUDGING}{text.id}", 0.0, text.prompt_ids) for text in judged if len(text) <= room]
         minutes = settings.minutes / len(run.languages) if settings.minutes else None
         eos_ids = run.encoder.eos_ids
-        count = distil(run.target, eos_ids, language, tasks, writing, work, minutes, worker, num_workers)
+        count = distil(run.target, eos_ids, language, judging, writing, work, None, worker, num_workers)
+        count += distil(run.target, eos_ids, language, tasks, writing, work, minutes, worker, num_workers)
         print(f"{language}: {count:,} answers written", flush=True)
 
 

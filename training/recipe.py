@@ -75,6 +75,8 @@ class Language(_Section):
     """What one drafter is trained on."""
 
     data: Sources
+    held_out: Sources = ()
+    """Texts to judge by, unlike any in `data`; absent: one prompt in twenty-five of `data`."""
     rows: Count | None = None
     """Of its embedding; absent: `trim.rows`."""
 

@@ -127,7 +127,10 @@ class Run:
         found, wanted = provenance.read(directory)["made_from"]["target"], self.target_facts["target"]
         if found != wanted:
             raise ValueError(f"{directory} holds answers of target {found}, not of {wanted}; use another `work`")
-        return [r for r in every if not r.is_held_out], [r for r in every if r.is_held_out]
+        judging = [record for record in every if record.is_for_judging]
+        others = [record for record in every if not record.is_for_judging]
+        held_out = [record for record in others if record.is_held_out]
+        return [record for record in others if not record.is_held_out], judging or held_out
 
     # -- provenance ----------------------------------------------------------------------------------------------
 

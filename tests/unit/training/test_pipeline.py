@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from engine.identity import target_id
 from polydraft.commands.train import run as train
@@ -79,6 +80,21 @@ def test_nothing_is_trained_on_what_is_held_out(recipe: Path) -> None:
     assert held_out
     assert not {record.id for record in records} & {record.id for record in held_out}
     assert len(records) + len(held_out) == 120
+
+
+def test_texts_to_judge_by_take_the_place_of_held_out_ones(tiny_target: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, tiny_target)
+    content = yaml.safe_load(path.read_text())
+    (tmp_path / "test.jsonl").write_text('{"source": "Das Rad steht im Hof."}\n{"source": "Der Hof steht."}\n')
+    content["languages"]["de"]["held_out"] = [{"path": "test.jsonl", "prompt": "{source}"}]
+    path.write_text(yaml.safe_dump(content))
+
+    assert train(["distil", str(path), "--language", "de"]) == 0
+
+    records, judging = Run(load_recipe(path)).records("de")
+    assert sorted(record.id for record in judging) == ["held-out.0.1", "held-out.0.2"]
+    assert {record.temperature for record in judging} == {0.0}
+    assert 100 < len(records) < 120, "a few of the others are held out as ever"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,14 @@ def tiny_recipe(tiny_target: Path, tmp_path: Path) -> Path:
     recipe["pretrain"] = {**budget, "data": [{"path": "data/de.everyday.jsonl", "answer": "{answer}"}]}
     recipe["distil"] |= {"max_new_tokens": 6, "prompts": 200}
     recipe["evaluate"] = {"records": 1}
-    recipe["languages"] = {code: {"data": [{"path": f"data/{code}.jsonl"}], "rows": 60} for code in LANGUAGES}
+    recipe["languages"] = {
+        code: {
+            "data": [{"path": f"data/{code}.jsonl"}],
+            "held_out": [{"path": f"data/{code}.test.jsonl"}],
+            "rows": 60,
+        }
+        for code in LANGUAGES
+    }
     path = tmp_path / "demo.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
