@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -105,7 +105,7 @@ def _rows(source: Source) -> Iterator[Mapping[str, Any] | _Broken]:
     return iter(_dataset(source))
 
 
-def _read_lines(source: Source, parse: Any) -> Iterator[Mapping[str, Any] | _Broken]:
+def _read_lines(source: Source, parse: Callable[[str], Mapping[str, Any]]) -> Iterator[Mapping[str, Any] | _Broken]:
     assert source.path is not None
     with _open(source.path) as lines:
         for line in lines:

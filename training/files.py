@@ -13,7 +13,7 @@ def write_whole(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.rename(path)
+    partial.replace(path)
 
 
 def append_lines(path: Path, objects: Iterable[object]) -> None:

@@ -125,7 +125,9 @@ def train(
         torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0),
     )
     log = directory / "loss.jsonl"
-    state = _resume(directory, model, optimizers, schedule, log)
+    state = _resume(directory, model, optimizers, schedule)
+    if world.is_first:  # others would read what it is writing
+        _forget_after(state.step, log)
     batches = make_pass(state.pass_number, state.pass_began_at)
     assert batches, "a pass has no batch"
     progress = schedule.budget.progress(state, len(batches))
@@ -193,19 +195,15 @@ def _resume(
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     schedule: Schedule,
-    log: Path,
 ) -> State:
     saved = load_checkpoint(directory)
     if saved is None:
-        log.unlink(missing_ok=True)
         return State()
     model.load_state_dict(saved["model"])
     for optimizer, optimizer_state in zip(optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(optimizer_state)
     optimizers[0].param_groups[0]["weight_decay"] = schedule.weight_decay  # as asked now, not when it was saved
-    state = State(**saved["state"])
-    _forget_after(state.step, log)
-    return state
+    return State(**saved["state"])
 
 
 def _write_log(log: Path, state: State) -> float:

@@ -38,7 +38,6 @@ def run_pretrain(run: Run) -> None:
     sources = {"all": settings.data} if settings.data else by_language
     data = hashes(source for of_name in sources.values() for source in of_name)
     begun_with = {"data": data, "drafter": recipe.drafter.model_dump(), "start_from": _told(settings.start_from)}
-    run.stamp(run.pretrain_dir, run.tokenizer_facts | begun_with, settings.model_dump(mode="json", exclude={"data"}))
     limit = recipe.drafter.max_positions
     examples = {
         name: _fitting(run.encoder.examples(read_texts(of_name, recipe.broken_lines)), limit, f"{name}: texts")
@@ -47,6 +46,8 @@ def run_pretrain(run: Run) -> None:
     drafter = run.new_drafter(run.vocab_size)
     if settings.start_from is not None:
         drafter.load_state_dict(weights_of_llama(settings.start_from, recipe.target, drafter))
+    # Only now: what was refused so far may be mended and run again in the same place.
+    run.stamp(run.pretrain_dir, run.tokenizer_facts | begun_with, settings.model_dump(mode="json", exclude={"data"}))
     schedule = run.schedule(settings)
     pretrain(drafter, examples, schedule, settings.tokens_per_batch, recipe.seed, run.pretrain_dir, run.world)
 
@@ -66,11 +67,11 @@ def run_distil(run: Run, worker: int = 0, num_workers: int = 1) -> None:
             "writing": asdict(writing),
             "prompts": settings.prompts,
         }
-        run.stamp(work, made_from, settings.model_dump(mode="json"), is_writer=worker == 0)
         texts = _fitting(run.encoder.encode(read_texts(sources, recipe.broken_lines)), room, f"{language}: prompts")
         tasks = plan(texts, settings.prompts, settings.temperatures, recipe.seed)
         judged = run.encoder.encode(read_texts(for_judging, recipe.broken_lines))
         judging = [Task(f"{JUDGING}{text.id}", 0.0, text.prompt_ids) for text in judged if len(text) <= room]
+        run.stamp(work, made_from, settings.model_dump(mode="json"), is_writer=worker == 0)
         minutes = settings.minutes / len(run.languages) if settings.minutes else None
         eos_ids = run.encoder.eos_ids
         count = distil(run.target, eos_ids, language, judging, writing, work, None, worker, num_workers)

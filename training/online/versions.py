@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM
 
 from engine.drafters.checkpoint import DrafterManifest, read_manifest
 from training.drafter import TrimmedVocabulary, write_drafter
+from training.files import write_whole
 from training.online.gate import Judgement
 
 HISTORY = "versions.json"
@@ -139,10 +140,7 @@ class VersionStore:
         partial.rename(self.path(number))
 
     def _keep(self, history: History) -> None:
-        path = self._directory / HISTORY
-        partial = path.with_suffix(_PARTIAL)
-        partial.write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(self._directory / HISTORY, asdict(history))
         self.history = history
 
 

@@ -173,11 +173,24 @@ def test_a_start_of_another_family_is_refused(
 
     assert run("pretrain", path) == 1
     assert "do not fit; correct `drafter`" in capsys.readouterr().err
-    shutil.rmtree(tmp_path / "work")
 
     export_tokenizer(train_tokenizer(tiny_corpus, vocab_size=350), start)
     assert run("pretrain", path) == 1
     assert "start from a model of the target's family, or leave start_from out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "distil"])
+def test_mended_data_goes_on_in_the_same_place(
+    stage: str, tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recipe(tmp_path, tiny_target)
+    whole = (tmp_path / "de.jsonl").read_text()
+    (tmp_path / "de.jsonl").write_text(whole + "broken\n")
+
+    assert train([stage, str(path)]) == 1
+    assert "1 of 121 lines are broken (line 121: not JSON" in capsys.readouterr().err
+    (tmp_path / "de.jsonl").write_text(whole)
+    assert train([stage, str(path)]) == 0
 
 
 @pytest.mark.parametrize(
