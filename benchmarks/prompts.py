@@ -1,6 +1,7 @@
 """Prompts for the benchmarks: sentences of the corpus in the target's own prompt form, 1 to 4 packed together.
 
 python -m benchmarks.prompts --corpus ../shared/corpus --count 40 > runs/prompts.jsonl
+python -m benchmarks.prompts --everyday test --as questions > runs/everyday.jsonl    # for `polydraft evaluate`
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
     parser.add_argument("--count", type=int, default=40, help="prompts a language")
     parser.add_argument("--everyday", choices=["train", "valid", "test"], help="of the everyday subset of this split")
+    parser.add_argument("--as", dest="form", choices=["requests", "questions"], default="requests")
     args = parser.parse_args()
     everyday = args.everyday is not None
     prompts = (
@@ -56,8 +58,18 @@ def main() -> None:
         if everyday
         else corpus_prompts(args.corpus, args.count)
     )
+    write = _request if args.form == "requests" else _question
     for prompt in prompts:
-        print(json.dumps({"id": prompt.id, "prompt": prompt.prompt, "language": prompt.language}, ensure_ascii=False))
+        print(json.dumps(write(prompt), ensure_ascii=False))
+
+
+def _request(one: CorpusPrompt) -> dict[str, object]:
+    return {"id": one.id, "prompt": one.prompt, "language": one.language}
+
+
+def _question(one: CorpusPrompt) -> dict[str, object]:
+    turn = one.prompt.removesuffix("\n")  # the chat template ends it
+    return {"question_id": one.id, "category": "translation", "turns": [turn], "language": one.language}
 
 
 if __name__ == "__main__":

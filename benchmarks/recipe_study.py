@@ -1,10 +1,11 @@
 """What the recipe's stages bring: tokens a round with pretraining alone, with fine-tuning alone, with both, and with
 both on less distilled text. Replayed on answers that no drafter was trained on; differences are paired by answer.
 
-python -m benchmarks.recipe_study run --worker 0 --workers 2     # after the stages pretrain, distil and trim
-python -m benchmarks.recipe_study report > runs/recipe_study.md
+python -m benchmarks.recipe_study run --worker 0 --workers 2     # after the recipe's own stages, to finetune
+python -m benchmarks.recipe_study report > docs/recipe-study.md
 
-A run that was cut off goes on. Sizes and passes stand in benchmarks/recipe_study.yaml, the seed in the recipe.
+A run that was cut off goes on. The smaller sizes stand in benchmarks/recipe_study.yaml; seed, passes and the largest
+size in the recipe, whose own drafters are the study's whole recipe.
 """
 
 from __future__ import annotations
@@ -38,34 +39,36 @@ class Study:
     """The file, read."""
 
     recipe: Recipe
-    passes: float
-    sizes: tuple[int, ...]
+    smaller_sizes: tuple[int, ...]
+    """Answers of a language; the largest size is the recipe's own."""
+
+    @property
+    def sizes(self) -> dict[int, str]:
+        """The variant that was fine-tuned on so many answers."""
+        assert self.recipe.finetune.records is not None, "the recipe says no finetune.records"
+        smaller = {size: f"{BOTH} on {size:,} answers" for size in self.smaller_sizes}
+        return smaller | {self.recipe.finetune.records: BOTH}
 
     @property
     def variants(self) -> dict[str, Finetune]:
         """How each is fine-tuned; no steps leave what it starts from."""
-        plain = self.recipe.finetune.model_copy(update={"minutes": None, "steps": None, "passes": self.passes})
+        whole = self.recipe.finetune
         variants = {
-            PRETRAINED: plain.model_copy(update={"passes": None, "steps": 0}),
-            FINETUNED: plain.model_copy(update={"start_from": "nothing", "records": self.sizes[-1]}),
+            PRETRAINED: whole.model_copy(update={"passes": None, "steps": 0}),
+            FINETUNED: whole.model_copy(update={"start_from": "nothing"}),
         }
-        for size in self.sizes:
-            variants[name_of_size(size, self.sizes)] = plain.model_copy(update={"records": size})
-        return variants
-
-
-def name_of_size(size: int, sizes: Sequence[int]) -> str:
-    return BOTH if size == sizes[-1] else f"{BOTH} on {size:,} answers"
+        return variants | {name: whole.model_copy(update={"records": size}) for size, name in self.sizes.items()}
 
 
 def read_study(path: Path) -> Study:
     fields = yaml.safe_load(path.read_text())
-    recipe = load_recipe(path.parent / fields["recipe"])
-    return Study(recipe, fields["passes"], tuple(fields["sizes"]))
+    return Study(load_recipe(path.parent / fields["recipe"]), tuple(fields["smaller_sizes"]))
 
 
 def run_of(study: Study, variant: str, languages: Sequence[str] = ()) -> Run:
-    """A recipe with a place of its own for fine-tuning; the stages before it are the study's."""
+    """The recipe's own run, or one with a place of its own for fine-tuning after the same stages before it."""
+    if variant == BOTH:
+        return Run(study.recipe, languages)
     work = study.recipe.work / "study" / variant.replace(" ", "_").replace(",", "")
     work.mkdir(parents=True, exist_ok=True)
     for part in _PARTS:
@@ -76,7 +79,8 @@ def run_of(study: Study, variant: str, languages: Sequence[str] = ()) -> Run:
 
 def train_all(study: Study, worker: int, num_workers: int) -> None:
     torch.set_num_threads(1)
-    tasks = [(variant, language) for variant in study.variants for language in study.recipe.languages]
+    variants = [variant for variant in study.variants if variant != BOTH]
+    tasks = [(variant, language) for variant in variants for language in study.recipe.languages]
     for variant, language in tasks[worker::num_workers]:
         print(f"{variant}, {language}", flush=True)
         run_finetune(run_of(study, variant, [language]))
@@ -133,7 +137,7 @@ def report(study: Study) -> str:
         "",
         f"Tokens a round for chains of {most}, greedy, replayed on answers that no drafter was trained on ({counts});",
         f"95 % intervals by drawing answers anew. `python -m benchmarks.recipe_study`, seed {study.recipe.seed},",
-        f"{study.passes:g} passes, commit {commit()[:12]}, torch {versions()['torch']}.",
+        f"{study.recipe.finetune.passes:g} passes, commit {commit()[:12]}, torch {versions()['torch']}.",
         "",
         "| variant | " + " | ".join(languages) + " | mean |",
         "|---|" + "---:|" * (len(languages) + 1),
@@ -150,9 +154,7 @@ def report(study: Study) -> str:
             f"{code} {mean_difference([a], [b])[0]:+.3f}" for code, (a, b) in zip(languages, pairs, strict=True)
         )
         lines.append(f"| {first} minus {second} | {mean:+.3f} | {_range(ends)} | {each} |")
-    by_size = {
-        float(size): [found[name_of_size(size, study.sizes)][code] for code in languages] for size in study.sizes
-    }
+    by_size = {float(size): [found[name][code] for code in languages] for size, name in study.sizes.items()}
     mean, ends = slope(by_size)
     lines += ["", f"Each doubling of the distilled answers brings {mean:+.3f} tokens a round ({_range(ends)}).", ""]
     lines += ["| drafter | " + " | ".join(languages) + " |", "|---|" + "---:|" * len(languages)]

@@ -59,7 +59,10 @@ def stamp(
 
 def read(directory: Path) -> dict[str, Any]:
     """What `stamp` wrote; FileNotFoundError if no stage ran there."""
-    found: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    path = directory / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; the stage has not run there (of several workers, worker 0)")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
