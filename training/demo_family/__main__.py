@@ -12,9 +12,17 @@ from pathlib import Path
 from training.demo_family.card import write_card
 from training.demo_family.data import write_data
 from training.demo_family.quality import report_quality
-from training.demo_family.target import SHAPES, export_target, train_target
+from training.demo_family.target import (
+    PACKING_FROM,
+    SHAPES,
+    THREADS,
+    TOKENS_PER_BATCH,
+    WEIGHT_DECAY,
+    export_target,
+    target_schedule,
+    train_target,
+)
 from training.demo_family.tokenizer import export_tokenizer, train_tokenizer
-from training.loop import Budget, Schedule
 
 MODELS = Path("models")
 RUNS = Path("runs")
@@ -46,10 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--work", type=Path, default=RUNS / "target", help="checkpoint and log (default: %(default)s)")
     _shape(step)
     step.add_argument("--minutes", type=float, default=112.0, help="computing time in all (default: %(default)s)")
-    step.add_argument("--tokens-per-batch", type=int, default=4_000, help="(default: %(default)s)")
-    step.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
-    step.add_argument("--packing-from", type=float, default=0.3, help="share of the budget before sentences are packed")
-    step.add_argument("--weight-decay", type=float, default=0.1, help="of the layers' matrices (default: %(default)s)")
+    step.add_argument("--tokens-per-batch", type=int, default=TOKENS_PER_BATCH, help="(default: %(default)s)")
+    step.add_argument("--threads", type=int, default=THREADS, help="(default: %(default)s)")
+    step.add_argument(
+        "--packing-from", type=float, default=PACKING_FROM, help="share of the budget before sentences are packed"
+    )
+    step.add_argument(
+        "--weight-decay", type=float, default=WEIGHT_DECAY, help="of the layers' matrices (default: %(default)s)"
+    )
     step.add_argument("--start-from", type=Path, help="exported target whose weights a fresh run begins with")
     step.set_defaults(run=_target)
 
@@ -107,13 +119,12 @@ def _target(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    schedule = Schedule(Budget(minutes=args.minutes), weight_decay=args.weight_decay, decay_share=0.5)
     train_target(
         args.corpus,
         args.target,
         SHAPES[args.shape],
         args.work,
-        schedule,
+        target_schedule(args.minutes, args.weight_decay),
         args.tokens_per_batch,
         args.packing_from,
         args.start_from,

@@ -16,7 +16,7 @@ from training.checkpoints import read_weights
 from training.demo_family.corpus import Pair, everyday_pairs
 from training.demo_family.pairs import encode_pairs, sample_pairs
 from training.examples import IGNORED, Batch, groups_by_length, make_batch
-from training.loop import MakeBatch, Schedule, answer_loss, train
+from training.loop import Budget, MakeBatch, Schedule, answer_loss, train
 
 SEED = 20_261_121
 PAIRS_A_PASS = {"de": 9_500, "fr": 9_500, "ru": 10_000, "ja": 17_000, "zh": 9_000}
@@ -47,6 +47,15 @@ SHAPES = {
 }
 """By about how many parameters they have with 8,192 tokens. `14m` is the demo family's."""
 HEAD_DIM = 64
+TOKENS_PER_BATCH = 4_000
+THREADS = 2
+WEIGHT_DECAY = 0.1
+"""Of the layers' matrices."""
+
+
+def target_schedule(minutes: float, weight_decay: float = WEIGHT_DECAY) -> Schedule:
+    """The rates fall over the second half."""
+    return Schedule(Budget(minutes=minutes), weight_decay=weight_decay, decay_share=0.5)
 
 
 def target_config(shape: TargetShape, vocab_size: int) -> LlamaConfig:
@@ -73,7 +82,7 @@ def train_target(
     shape: TargetShape,
     work: Path,
     schedule: Schedule,
-    tokens_per_batch: int,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
     packing_from: float = PACKING_FROM,
     start_from: Path | None = None,
 ) -> None:
