@@ -203,8 +203,7 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
   the everyday subset and of the whole corpus (packed with seed {data.SEED}), by temperature {shares} ({written}).
   The loss is {recipe.finetune.teacher_share:.0%} {recipe.finetune.divergence.replace("_", " ")} from the target's law
   over its {recipe.distil.top_k} likeliest tokens and the tail, the rest the token that the target chose;
-  {recipe.finetune.passes:g} passes over {recipe.finetune.records:,} answers of each language. What each stage brings:
-  [docs/recipe-study.md](../docs/recipe-study.md).
+  {recipe.finetune.passes:g} passes over {recipe.finetune.records:,} answers of each language.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
   as bf16.
 - Quality packs with seed {quality.SEED}.
@@ -248,9 +247,9 @@ python -m training.demo_family card
 ```
 
 Target, pretraining and answers have budgets of minutes, so another machine makes other weights. On a CPU glibc gives
-large tensors back to
-the system after each use; with `MALLOC_MMAP_THRESHOLD_=4000000000` and `MALLOC_TRIM_THRESHOLD_=40000000000` in the
-environment it keeps them, and a step of the target took 1.8 s instead of 2.2 s.
+large tensors back to the system after each use; with `MALLOC_MMAP_THRESHOLD_=4000000000` and
+`MALLOC_TRIM_THRESHOLD_=40000000000` in the environment it keeps them, and a step of the target took 1.8 s instead of
+2.2 s.
 """
 
 
