@@ -12,7 +12,7 @@ from training.demo_family import corpus, data, quality, target
 from training.demo_family.corpus import LANGUAGES
 from training.distil import read_records
 from training.drafter import load_drafter
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe, Training, load_recipe
 
 _DATA = """\
 ## Data, licences, attribution
@@ -203,7 +203,7 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
   the everyday subset and of the whole corpus (packed with seed {data.SEED}), by temperature {shares} ({written}).
   The loss is {recipe.finetune.teacher_share:.0%} {recipe.finetune.divergence.replace("_", " ")} from the target's law
   over its {recipe.distil.top_k} likeliest tokens and the tail, the rest the token that the target chose;
-  {recipe.finetune.passes:g} passes over {recipe.finetune.records:,} answers of each language.
+  {_budget(recipe.finetune)} over {_amount(recipe.finetune.records)} answers of each language.
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
   as bf16.
 - Quality packs with seed {quality.SEED}.
@@ -212,6 +212,15 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
 |---|---:|---:|---:|---:|
 {runs}
 """
+
+
+def _budget(settings: Training) -> str:
+    (told,) = (f"{value:g} {unit}" for unit in ("minutes", "steps", "passes") if (value := getattr(settings, unit)))
+    return told
+
+
+def _amount(limit: int | None) -> str:
+    return "all" if limit is None else f"{limit:,}"
 
 
 def _drafter_shapes(models: Path) -> str:
