@@ -178,7 +178,7 @@ def _rates(shape: DecoderShape, dtype: torch.dtype, product: MakeProduct) -> Run
     shape = replace(shape, layers=layers)
     thin = _thin(shape, layers)
     num_weights = shape.pass_weights - thin.pass_weights
-    whole_s, thin_s = _product_times(shape, dtype, product), _product_times(thin, dtype, product)
+    whole_s, thin_s = _product_times((shape, thin), dtype, product)
     one_s, many_s = (whole - call for whole, call in zip(whole_s, thin_s, strict=True))
     if one_s <= 0:
         raise ValueError("this machine is too busy to be measured; try again later, or give its figures in a YAML file")
@@ -193,23 +193,39 @@ def _rates(shape: DecoderShape, dtype: torch.dtype, product: MakeProduct) -> Run
     )
 
 
-def _product_times(shape: DecoderShape, dtype: torch.dtype, product: MakeProduct) -> tuple[float, float]:
-    """Processor seconds of all products one after the other, with one row and with `1 + BLOCK`. Medians."""
-    queries, keys_values = shape.heads * shape.head_dim, 2 * shape.kv_heads * shape.head_dim
-    sizes = [
-        (shape.hidden_size, queries + keys_values),
-        (queries, shape.hidden_size),
-        (shape.hidden_size, 2 * shape.intermediate_size),
-        (shape.intermediate_size, shape.hidden_size),
-    ] * shape.layers + [(shape.hidden_size, shape.rows)]
-    products = [(product(*size), size[0]) for size in sizes]
+def _product_times(
+    shapes: Sequence[DecoderShape], dtype: torch.dtype, product: MakeProduct
+) -> list[tuple[float, float]]:
+    """Processor seconds of all products of each shape one after the other, with one row and with `1 + BLOCK`.
 
-    def seconds(num_rows: int) -> float:
+    Medians; the shapes take turns, so that a busy moment is in all of them.
+    """
+    models = [_Products(shape, dtype, product) for shape in shapes]
+    rounds = [[(model.seconds(1), model.seconds(1 + BLOCK)) for model in models] for _ in range(WARMUPS + REPEATS)]
+    of_models = zip(*rounds[WARMUPS:], strict=True)
+    return [
+        (statistics.median(one for one, _ in times_s), statistics.median(many for _, many in times_s))
+        for times_s in of_models
+    ]
+
+
+class _Products:
+    """Those of all layers and the head of a model."""
+
+    def __init__(self, shape: DecoderShape, dtype: torch.dtype, product: MakeProduct) -> None:
+        queries, keys_values = shape.heads * shape.head_dim, 2 * shape.kv_heads * shape.head_dim
+        sizes = [
+            (shape.hidden_size, queries + keys_values),
+            (queries, shape.hidden_size),
+            (shape.hidden_size, 2 * shape.intermediate_size),
+            (shape.intermediate_size, shape.hidden_size),
+        ] * shape.layers + [(shape.hidden_size, shape.rows)]
+        self._products = [(product(*size), size[0]) for size in sizes]
+        self._rows = {(n, inputs): torch.rand(n, inputs).to(dtype) for n in (1, 1 + BLOCK) for inputs, _ in sizes}
+
+    def seconds(self, num_rows: int) -> float:
+        """Of the processor, for one after the other."""
         started_s = time.thread_time()
-        for multiply, inputs in products:
-            multiply(rows_of[num_rows, inputs])
+        for multiply, inputs in self._products:
+            multiply(self._rows[num_rows, inputs])
         return time.thread_time() - started_s
-
-    rows_of = {(n, inputs): torch.rand(n, inputs).to(dtype) for n in (1, 1 + BLOCK) for inputs, _ in sizes}
-    times_s = [(seconds(1), seconds(1 + BLOCK)) for _ in range(WARMUPS + REPEATS)][WARMUPS:]
-    return statistics.median(one for one, _ in times_s), statistics.median(many for _, many in times_s)
