@@ -203,7 +203,8 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
   the everyday subset and of the whole corpus (packed with seed {data.SEED}), by temperature {shares} ({written}).
   The loss is {recipe.finetune.teacher_share:.0%} {recipe.finetune.divergence.replace("_", " ")} from the target's law
   over its {recipe.distil.top_k} likeliest tokens and the tail, the rest the token that the target chose;
-  {_budget(recipe.finetune)} over {_amount(recipe.finetune.records)} answers of each language.
+  {_budget(recipe.finetune)} over {_amount(recipe.finetune.records)} answers of each language. What each stage brings:
+  [docs/recipe-study.md](../docs/recipe-study.md).
 - The loss counts answer tokens only. Muon for the matrices of the layers, AdamW for the rest. fp32 on a CPU, stored
   as bf16.
 - Quality packs with seed {quality.SEED}.
