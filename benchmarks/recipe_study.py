@@ -31,7 +31,6 @@ from training.run import Run
 
 STUDY = Path(__file__).with_suffix(".yaml")
 BOTH, PRETRAINED, FINETUNED = "pretrain + finetune", "pretrain", "finetune"
-_PARTS = ("pretrain", "distil", "trim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,16 @@ def run_of(study: Study, variant: str, languages: Sequence[str] = ()) -> Run:
     if variant == BOTH:
         return Run(study.recipe, languages)
     work = study.recipe.work / "study" / variant.replace(" ", "_").replace(",", "")
-    work.mkdir(parents=True, exist_ok=True)
-    for part in _PARTS:
-        if not (work / part).is_symlink():
-            (work / part).symlink_to((study.recipe.work / part).resolve())
+    share_stages(study.recipe, work, "pretrain", "distil", "trim")
     return Run(study.recipe.model_copy(update={"work": work, "finetune": study.variants[variant]}), languages)
+
+
+def share_stages(recipe: Recipe, work: Path, *stages: str) -> None:
+    """Let another `work` take these stages from the recipe's own."""
+    work.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        if not (work / stage).is_symlink():
+            (work / stage).symlink_to((recipe.work / stage).resolve())
 
 
 def train_all(study: Study, worker: int, num_workers: int) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks.recipe_study import share_stages
 from benchmarks.results import headline
 from deployments.evaluation import Wanted, evaluate
 from training.demo_family.quality import report_quality
@@ -41,7 +41,6 @@ from training.run import Run
 
 LADDER = Path(__file__).with_suffix(".yaml")
 CONFIG = Path("configs/single.yaml")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MAX_TOKENS = 96
 NUM_SEEDS = 3
 
@@ -54,8 +53,8 @@ class Rung:
     work: Path
     recipe: Recipe
     """Of its drafters."""
-    tokenizer_dir: Path
-    """Of the recipe's target, which all rungs share."""
+    base: Recipe
+    """Its pretrained drafter and its target's tokenizer are those of all rungs."""
     target_minutes: float | None
     """None: the target is there."""
 
@@ -64,6 +63,7 @@ class Rung:
         return self.work / "target-run"
 
     def run(self, languages: Sequence[str] = ()) -> Run:
+        share_stages(self.base, self.work, "pretrain")
         return Run(self.recipe, languages)
 
 
@@ -72,16 +72,11 @@ def rung_names(path: Path) -> list[str]:
 
 
 def read_rung(path: Path, name: str) -> Rung:
-    """The rung `name` of a ladder's file; ValueError if it has none of that name."""
+    """The rung `name` of a ladder's file."""
     fields = yaml.safe_load(path.read_text())
     base = load_recipe(path.parent / fields["recipe"])
-    if name not in fields["target_minutes"]:
-        raise ValueError(f"{path} has no rung {name}; it has {', '.join(fields['target_minutes'])}")
     minutes = fields["target_minutes"][name]
     work = (path.parent / fields["work"]).resolve() / name
-    work.mkdir(parents=True, exist_ok=True)
-    if not (work / "pretrain").is_symlink():
-        (work / "pretrain").symlink_to((base.work / "pretrain").resolve())
     distil = base.distil.model_copy(update={"minutes": None, "prompts": fields["prompts"]})
     recipe = base.model_copy(
         update={
@@ -92,7 +87,7 @@ def read_rung(path: Path, name: str) -> Rung:
             "finetune": base.finetune.model_copy(update={"records": fields["records"]}),
         }
     )
-    return Rung(name, work, recipe, base.target, minutes)
+    return Rung(name, work, recipe, base, minutes)
 
 
 def make_target(rung: Rung, corpus: Path) -> None:
@@ -100,11 +95,9 @@ def make_target(rung: Rung, corpus: Path) -> None:
     if rung.target_minutes is None:
         raise ValueError(f"{rung.name} is the recipe's own target, {rung.recipe.target}; there is nothing to train")
     torch.set_num_threads(THREADS)
-    tokenizer_dir, shape = rung.tokenizer_dir, SHAPES[rung.name]
+    tokenizer_dir, shape = rung.base.target, SHAPES[rung.name]
     train_target(corpus, tokenizer_dir, shape, rung.target_work, target_schedule(rung.target_minutes))
     export_target(rung.target_work, tokenizer_dir, shape, rung.recipe.target)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer_dir / name, rung.recipe.target / name)
 
 
 def make_drafters(rung: Rung, worker: int, num_workers: int) -> None:
@@ -128,8 +121,8 @@ def measure(rung: Rung, corpus: Path, questions: Path) -> None:
         *(f"drafters.{code}.model={drafters / code}" for code in drafter_names(rung)),
     ]
     wanted = Wanted((questions,), drafter_names(rung), True, None, None, (0.0, 1.0), NUM_SEEDS, MAX_TOKENS)
-    report = evaluate(CONFIG, overrides, wanted, {"commit": commit(), "versions": versions()}, _progress)
-    write_whole(rung.work / "evaluate.json", report)
+    found = evaluate(CONFIG, overrides, wanted, {"commit": commit(), "versions": versions()}, _progress)
+    write_whole(rung.work / "evaluate.json", found)
     facts = {
         "parameters": read_shape(target).num_parameters,
         "foretold": foretold,
@@ -214,9 +207,12 @@ def main() -> None:
     parser.add_argument("--worker", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
+    names = rung_names(args.ladder)
     if args.step == "report":
-        print(report([read_rung(args.ladder, name) for name in rung_names(args.ladder)]))
+        print(report([read_rung(args.ladder, name) for name in names]))
         return
+    if args.rung not in names:
+        parser.error(f"found rung {args.rung}; give one of {', '.join(names)}")
     rung = read_rung(args.ladder, args.rung)
     match args.step:
         case "target":

@@ -216,7 +216,8 @@ def _how(recipe: Recipe, logs: Mapping[str, list[dict[str, float]]], models: Pat
 
 
 def _budget(settings: Training) -> str:
-    (told,) = (f"{value:g} {unit}" for unit in ("minutes", "steps", "passes") if (value := getattr(settings, unit)))
+    given = {unit: getattr(settings, unit) for unit in ("minutes", "steps", "passes")}
+    (told,) = (f"{amount:g} {unit}" for unit, amount in given.items() if amount is not None)
     return told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ TOKENS_PER_BATCH = 4_000
 THREADS = 2
 WEIGHT_DECAY = 0.1
 """Of the layers' matrices."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def target_schedule(minutes: float, weight_decay: float = WEIGHT_DECAY) -> Schedule:
@@ -117,9 +119,12 @@ def train_target(
 
 
 def export_target(work: Path, tokenizer_dir: Path, shape: TargetShape, output: Path) -> None:
-    """Write the checkpoint as a transformers directory: bf16, safetensors shards below 15 MiB."""
+    """Write the checkpoint as a transformers directory: bf16, safetensors shards below 15 MiB, the tokenizer beside."""
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
     model = LlamaForCausalLM(target_config(shape, tokenizer.get_vocab_size()))
     model.load_state_dict(read_weights(work))
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2, do_sample=False)
     model.bfloat16().save_pretrained(output, max_shard_size="14MB")
+    for name in TOKENIZER_FILES:
+        if (tokenizer_dir / name).is_file() and output.resolve() != tokenizer_dir.resolve():
+            shutil.copyfile(tokenizer_dir / name, output / name)

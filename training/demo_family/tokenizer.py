@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training.demo_family.corpus import LANGUAGES, everyday_pairs, instruction
+from training.demo_family.corpus import everyday_pairs, instruction
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 # Chat in the prompt form of the training data: each turn ends with a line break.
@@ -49,12 +49,3 @@ def export_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     )
     wrapped.chat_template = CHAT_TEMPLATE
     wrapped.save_pretrained(directory)
-
-
-def describe(tokenizer: Tokenizer, corpus: Path) -> dict[str, float]:
-    """Mean source tokens a sentence of the everyday validation subset, by language."""
-    valid = everyday_pairs(corpus, "valid")
-    return {
-        code: sum(len(tokenizer.encode(" " + pair.source).ids) for pair in valid[code]) / len(valid[code])
-        for code in LANGUAGES
-    }

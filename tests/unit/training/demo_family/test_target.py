@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from training.checkpoints import read_weights
-from training.demo_family.target import SHAPES, train_target
+from training.demo_family.target import SHAPES, export_target, train_target
 from training.loop import Budget, Schedule
 
 
@@ -25,3 +25,13 @@ def test_a_second_run_begins_with_the_weights_of_the_exported_target(
     for name, before in tiny_model.state_dict().items():
         assert torch.allclose(trained[name], before, atol=0.01), name
     assert any(not torch.equal(trained[name], before) for name, before in tiny_model.state_dict().items())
+
+
+def test_an_exported_target_has_its_tokenizer(tiny_corpus: Path, tiny_target: Path, tmp_path: Path) -> None:
+    work, output = tmp_path / "work", tmp_path / "target"
+    train_target(tiny_corpus, tiny_target, SHAPES["5m"], work, Schedule(Budget(steps=1)), 300)
+
+    export_target(work, tiny_target, SHAPES["5m"], output)
+
+    assert (output / "tokenizer.json").read_bytes() == (tiny_target / "tokenizer.json").read_bytes()
+    LlamaForCausalLM.from_pretrained(output, local_files_only=True)
