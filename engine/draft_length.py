@@ -1,16 +1,18 @@
 """How many nodes the next blocks get: as many as raise the tokens a second (goodput: SmartSpec, 2406.14066).
 
     tokens(k) = sum over sessions of 1 + r_i * (a_1 o_1 + ... + a_k o_k)
-    time(k)   = step(rows, context) + wait        (wait only if k > 0)
+    time(k)   = step(rows, context) + wait(nodes)        (wait only if k > 0)
     step      = A * context + B * rows + C
+    wait      = D * nodes + E
 
 A block's nodes come likeliest first, so a block cut to k nodes is the drafter's best block of k. For each drafter,
 a_j is how often its j-th node was accepted and o_j how often there was one; r_i says how much better a session fares
-than the others. All are moving averages, A, B and C a least-squares fit over the last steps, wait the time that the
-target stood still before steps with blocks of these drafters. What the model does not know (sessions out of step,
-drafters and target that share a processor) is in one factor for each `Mode`, the measured tokens a second over the
-foretold; now and then another mode is tried to keep its factor true. Nothing of this touches the text: verification is
-coupled to the target alone.
+than the others. All are moving averages. A to E are least-squares fits over the last steps; the wait is the time that
+the target stood still before a step for the blocks of a drafter, also while it drafted them itself. What the model does
+not know (sessions out of step, drafters and target that share a processor) is in one factor for each `Mode`, the
+measured tokens a second over the foretold; now and then another mode is tried to keep its factor true. The first steps
+try blocks of all lengths in turn, or the fits could not tell a node's cost from a step's. Nothing of this touches the
+text: verification is coupled to the target alone.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _HYSTERESIS = 1.02
 _REEVALUATE_STEPS = 8
 _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
-_PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 500, 4_000
+_PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 64, 4_000
 """After so many steps without drafts some are drafted, to learn whether that is still right; twice as many each time
 that it was."""
 _LONGEST_WAIT_S = 0.05
@@ -47,10 +49,9 @@ _TRUST_PROBE = 0.15
 """Weight of a window after a long time without drafts."""
 _FORGET_STEP = 0.995
 _FORGET_NODE = 0.998
-_FORGET_WAIT = 0.95
+_FORGET_WAIT = 0.98
 _TRUSTED_STEPS = 16
-_INERTIA = np.diag([1e-2, 1e-2, 1e-6])
-"""A little weight on the last fit: steps that are all alike do not tell a row's cost from a step's."""
+_INERTIA_STEP, _INERTIA_WAIT = (1e-2, 1e-2, 1e-6), (1e-2, 1e-6)
 _OUTLIER = 4.0
 """A step longer than this many predictions says nothing about the next (the machine was busy with something else)."""
 
@@ -64,40 +65,57 @@ class Mode(Enum):
     """Drafters also use the time of a step to prepare the next block, which may slow the step."""
 
 
+class LeastSquares:
+    """A fit with exponential forgetting whose coefficients are not negative."""
+
+    def __init__(self, inertia: Sequence[float], forget: float) -> None:
+        """`inertia`: a little weight on the last fit of each, for observations that are all alike tell little."""
+        size = len(inertia)
+        self._inertia, self._forget = np.diag(inertia), forget
+        self._products: Floats = np.zeros((size, size))
+        self._targets: Floats = np.zeros(size)
+        self.coefficients: Floats = np.zeros(size)
+
+    def observe(self, features: Floats, value: float) -> None:
+        self._products *= self._forget
+        self._targets *= self._forget
+        self._products += np.outer(features, features)
+        self._targets += features * value
+
+    def fit(self) -> Floats:
+        size = len(self.coefficients)
+        kept = np.ones(size, dtype=bool)
+        products, targets = self._products + self._inertia, self._targets + self._inertia @ self.coefficients
+        for _ in range(size):
+            solution = np.zeros(size)
+            solution[kept] = np.linalg.solve(products[np.ix_(kept, kept)], targets[kept])
+            if not (solution < 0).any():
+                break
+            kept &= solution >= 0
+        self.coefficients = np.maximum(solution, 0.0)
+        return self.coefficients
+
+
 class StepCost:
-    """Least squares with exponential forgetting of seconds over (context tokens, rows, 1)."""
+    """Seconds of a step over (context tokens, rows, 1)."""
 
     def __init__(self) -> None:
-        self._products: Floats = np.zeros((3, 3))
-        self._targets: Floats = np.zeros(3)
-        self._coefficients: Floats = np.zeros(3)
+        self._fit = LeastSquares(_INERTIA_STEP, _FORGET_STEP)
         self._num_steps = 0
 
     def observe(self, num_rows: int, num_context: int, seconds: float) -> None:
         """One step was measured."""
         features = np.array([num_context, num_rows, 1.0])
-        if self._num_steps > _TRUSTED_STEPS and seconds > _OUTLIER * float(features @ self._coefficients):
+        if self._num_steps > _TRUSTED_STEPS and seconds > _OUTLIER * float(features @ self._fit.coefficients):
             return
         self._num_steps += 1
         if self._num_steps % _TRUSTED_STEPS == 0:
             self.fit()
-        self._products *= _FORGET_STEP
-        self._targets *= _FORGET_STEP
-        self._products += np.outer(features, features)
-        self._targets += features * seconds
+        self._fit.observe(features, seconds)
 
     def fit(self) -> tuple[float, float, float]:
         """Seconds a context token, a row, a step; none of them negative."""
-        kept = np.array([True, True, True])
-        products, targets = self._products + _INERTIA, self._targets + _INERTIA @ self._coefficients
-        for _ in range(3):
-            solution = np.zeros(3)
-            solution[kept] = np.linalg.solve(products[np.ix_(kept, kept)], targets[kept])
-            if not (solution < 0).any():
-                break
-            kept &= solution >= 0
-        self._coefficients = np.maximum(solution, 0.0)
-        per_context, per_row, per_step = self._coefficients.tolist()
+        per_context, per_row, per_step = self._fit.fit().tolist()
         return per_context, per_row, per_step
 
 
@@ -131,8 +149,9 @@ class NodeRates:
 class SessionRate:
     """How a session's accepted nodes compare with what its drafter's rates foretell."""
 
-    accepted: float = 4.0
-    foretold: float = 4.0
+    accepted: float = 12.0
+    foretold: float = 12.0
+    """As if a dozen nodes had been accepted as foretold: a few rounds say little."""
 
     @property
     def ratio(self) -> float:
@@ -165,8 +184,10 @@ class DraftLengths:
         self.chosen: Counter[int] = Counter()
         """How often each length was set, for metrics."""
         self._rates: dict[str, NodeRates] = {}
-        self._wait_s: dict[str, float] = {}
-        """For the blocks of each drafter."""
+        self._last_length: dict[str, int] = {}
+        """Of each drafter's blocks, where there were any."""
+        self._waits: dict[str, LeastSquares] = {}
+        """For the blocks of each drafter: seconds over (nodes, 1)."""
         self._truth = {Mode.PLAIN: 1.0, Mode.DRAFT: 1.0}
         """Measured over foretold rate."""
         self._ahead_gain = 1.0
@@ -191,18 +212,18 @@ class DraftLengths:
         self.cost.observe(num_rows, num_context, seconds)
 
     def observe_tokens(self, num_tokens: int, seconds: float) -> None:
-        """A step (prefill too) with a session that may draft gave so many tokens; with its wait it took so long."""
+        """A step in which a session that may draft decodes gave so many tokens; with its wait it took so long."""
         self._window_tokens += num_tokens
         self._window_s += seconds
         self._countdown -= 1
         self._num_steps += 1
         self._steps_without = 0 if self.drafts else self._steps_without + 1
 
-    def observe_wait(self, drafters: Collection[str], seconds: float) -> None:
-        """The target stood still for so long before a step with blocks of these drafters."""
+    def observe_wait(self, drafters: Collection[str], num_nodes: int, seconds: float) -> None:
+        """The target stood still for so long before a step with blocks of these drafters, so long the longest."""
         for name in drafters:
-            before_s = self._wait_s.setdefault(name, 0.0)
-            self._wait_s[name] += (1 - _FORGET_WAIT) * (min(seconds, _LONGEST_WAIT_S) - before_s)
+            wait = self._waits.setdefault(name, LeastSquares(_INERTIA_WAIT, _FORGET_WAIT))
+            wait.observe(np.array([num_nodes, 1.0]), min(seconds, _LONGEST_WAIT_S))
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
@@ -211,9 +232,14 @@ class DraftLengths:
         drafting.rate.observe(len(path), foretold)
         rates.observe(max(drafting.num_nodes, num_nodes), num_nodes, path)
 
-    def first_length(self, max_nodes: int) -> int:
-        """For a session that has not been measured."""
-        return max_nodes if self.drafts else 0
+    @property
+    def _is_new(self) -> bool:
+        """Whether too little is known to choose: blocks of all lengths are tried in turn."""
+        return self._num_steps < _TRUSTED_STEPS
+
+    def first_length(self, drafter: str, max_nodes: int) -> int:
+        """For a session that has not been measured: what its drafter's last one had."""
+        return min(self._last_length.get(drafter, max_nodes), max_nodes) if self.drafts else 0
 
     @property
     def drafts(self) -> bool:
@@ -233,7 +259,10 @@ class DraftLengths:
         if self._countdown <= 0 or len(drafting) != self._last_sessions:
             self._evaluate(drafting, num_plain, num_context)
             self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
-        if self.drafts and self._num_steps % _EXPLORE_EVERY == 0:
+        if self._is_new:
+            for session in drafting:
+                session.num_nodes = session.max_nodes - self._num_steps % session.max_nodes
+        elif self.drafts and self._num_steps % _EXPLORE_EVERY == 0:
             self._countdown = 0
             for session in drafting:
                 most = min(session.num_nodes + 2, session.max_nodes)
@@ -254,13 +283,15 @@ class DraftLengths:
             presence_J = of.presence()[:most] * (np.arange(most) < session.max_nodes)
             tokens_K += np.cumsum(session.rate.ratio * of.acceptance()[:most] * presence_J)
             rows_K += np.cumsum(presence_J)
-        wait_s = max(self._wait_s.get(name, 0.0) for name in rates)
-        rates_K = (num_rows + tokens_K) / np.maximum(fixed_s + per_row * (num_rows + rows_K) + wait_s, 1e-9)
+        per_node, per_block = self._wait_for(rates)
+        per_node /= len(drafting)  # blocks are drafted side by side
+        drafted_s = fixed_s + per_row * num_rows + per_block + (per_row + per_node) * rows_K
+        rates_K = (num_rows + tokens_K) / np.maximum(drafted_s, 1e-9)
         drafted_rate, plain_rate = float(rates_K.max()), num_rows / max(fixed_s + per_row * num_rows, 1e-9)
 
         drafted_truth = self._truth[Mode.DRAFT] * max(self._ahead_gain, 1.0)
         gain = drafted_rate * drafted_truth / (plain_rate * self._truth[Mode.PLAIN])
-        wins = gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
+        wins = self._is_new or gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
         self._probes = not wins and self._steps_without >= self._probe_after
         if wins:
             self._probe_after = _PROBE_AFTER_STEPS
@@ -272,11 +303,18 @@ class DraftLengths:
             if self.drafts:
                 # A further node pays as long as its tokens are worth its time at the best rate there is.
                 acceptance_J = session.rate.ratio * rates[session.drafter].acceptance()[: session.max_nodes]
-                pays_J = acceptance_J >= drafted_rate * per_row
+                pays_J = acceptance_J >= drafted_rate * (per_row + per_node)
                 session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
+                self._last_length[session.drafter] = session.num_nodes
         foretold = drafted_rate if self.drafts else plain_rate
-        self._foretold = foretold if self._num_steps > _TRUSTED_STEPS else 0.0
+        self._foretold = 0.0 if self._is_new else foretold
         self._window_tokens, self._window_s = 0, 0.0
+
+    def _wait_for(self, drafters: Collection[str]) -> tuple[float, float]:
+        """Seconds a node and a block of the slowest of these drafters."""
+        fits = [self._waits[name].fit() for name in drafters if name in self._waits]
+        per_node, per_block = np.max([np.zeros(2), *fits], axis=0).tolist()
+        return per_node, per_block
 
     def _drafting_mode(self) -> Mode:
         """The better of the two, and now and then the other."""

@@ -159,7 +159,9 @@ class Engine:
         if request.local is not None:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
-        sequence.drafting.num_nodes = self.draft_lengths.first_length(sequence.drafting.max_nodes)
+        sequence.drafting.num_nodes = self.draft_lengths.first_length(
+            sequence.drafting.drafter, sequence.drafting.max_nodes
+        )
         sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
 
@@ -339,8 +341,9 @@ class Engine:
         since_s = max(self._ended_s, min(item.sequence.waiting_since_s for item in work))
         wait_s = max(started_s - since_s, 0.0)
         self._stood_still = wait_s > STANDING_STILL * self.scheduler.predicted_step_s
-        drafters = {item.sequence.drafting.drafter for item in work if item.had_block}
-        self.draft_lengths.observe_wait(drafters, wait_s)
+        drafted = [item for item in work if item.had_block]
+        drafters = {item.sequence.drafting.drafter for item in drafted}
+        self.draft_lengths.observe_wait(drafters, max((len(item.tree) for item in drafted), default=0), wait_s)
         return wait_s
 
     def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float, wait_s: float) -> None:
@@ -348,7 +351,8 @@ class Engine:
         step_s = self._ended_s - started_s
         before_s = self.scheduler.predicted_step_s
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
-        if any(item.sequence.drafting.max_nodes for item in work):
+        # A step of prefill alone takes as long with drafts as without, but is a larger part of fewer rounds.
+        if any(item.num_tokens == 1 and item.sequence.drafting.max_nodes for item in work):
             self.draft_lengths.observe_tokens(num_tokens, wait_s + step_s)
         if all(item.num_tokens == 1 for item in work):  # prefill's rows cost less than others
             num_rows = sum(1 + len(item.tree) for item in work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import fmean
 
 import pytest
 
@@ -25,6 +26,7 @@ def simulate(
     acceptance: float,
     steps: int,
     drafting_slowdown: float = 1.0,
+    wait_per_node_s: float = 0.0,
 ) -> list[int]:
     """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen.
 
@@ -37,8 +39,10 @@ def simulate(
         num_tokens = len(sessions)
         lengths.choose(sessions, 0, context)
         num_rows = len(sessions) + sum(session.num_nodes for session in sessions)
-        if any(session.num_nodes for session in sessions):
-            lengths.observe_wait({"de"}, wait_s)
+        longest = max(session.num_nodes for session in sessions)
+        waited_s = wait_s + wait_per_node_s * longest if longest else 0.0
+        if longest:
+            lengths.observe_wait({"de"}, longest, waited_s)
         for session in sessions:
             accepted = 0
             while accepted < session.num_nodes and rng.random() < acceptance:
@@ -47,17 +51,20 @@ def simulate(
             if session.num_nodes:
                 lengths.observe_round(session, session.num_nodes, range(accepted))
         step_s = PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context
-        passed_s = (step_s + wait_s) * drafting_slowdown if sessions[0].num_nodes else step_s
+        passed_s = (step_s + waited_s) * drafting_slowdown if longest else step_s
         lengths.observe_step(num_rows, context, step_s)
         lengths.observe_tokens(num_tokens, passed_s)
         chosen.append(sessions[0].num_nodes)
     return chosen
 
 
-def goodput(num_nodes: int, per_row_s: float, wait_s: float, acceptance: float, num_sessions: int = 1) -> float:
+def goodput(
+    num_nodes: int, per_row_s: float, wait_s: float, acceptance: float, num_sessions: int = 1, per_node_s: float = 0.0
+) -> float:
     tokens = num_sessions * sum(acceptance**i for i in range(num_nodes + 1))
     rows_s = per_row_s * num_sessions * (num_nodes + 1)
-    return tokens / (PER_STEP_S + rows_s + PER_CONTEXT_S * 100 * num_sessions + (wait_s if num_nodes else 0.0))
+    waited_s = wait_s + per_node_s * num_nodes if num_nodes else 0.0
+    return tokens / (PER_STEP_S + rows_s + PER_CONTEXT_S * 100 * num_sessions + waited_s)
 
 
 def test_planted_costs_are_recovered() -> None:
@@ -101,6 +108,30 @@ def test_the_length_is_that_of_the_best_goodput(per_row_s: float, wait_s: float,
     settled = max(set(chosen[500:]), key=chosen[500:].count)
     rates = [goodput(k, per_row_s, wait_s, acceptance) for k in range(9)]
     assert rates[settled] >= 0.95 * max(rates), (settled, rates)
+
+
+def test_blocks_that_take_longer_to_draft_the_longer_they_are_are_short_from_the_first_answers_on() -> None:
+    """A drafter in the target's step: for eight nodes it takes five milliseconds, and nothing is gained."""
+    per_row_s, wait_s, per_node_s, acceptance = 5e-4, 2e-4, 6e-4, 0.6
+    rates = [goodput(k, per_row_s, wait_s, acceptance, per_node_s=per_node_s) for k in range(9)]
+    assert rates[8] < rates[0] < 0.8 * max(rates)
+
+    chosen = simulate(DraftLengths(), drafting(1), per_row_s, wait_s, acceptance, steps=200, wait_per_node_s=per_node_s)
+
+    passed_s = [1 / rates[k] for k in chosen[20:]]
+    assert fmean(passed_s) <= 1.05 / max(rates), "seconds a token, but for the first steps, which find out"
+
+
+def test_the_first_block_of_a_new_session_is_as_long_as_its_drafters_last() -> None:
+    lengths, sessions = DraftLengths(), drafting(1)
+    assert lengths.first_length("de", 8) == 8
+
+    settled = simulate(lengths, sessions, 8e-4, 1e-4, 0.5, steps=300)[-1]
+
+    assert 0 < settled < 8
+    assert lengths.first_length("de", 8) == settled
+    assert lengths.first_length("de", 1) == 1
+    assert lengths.first_length("fr", 8) == 8, "nothing is known of another"
 
 
 def test_lengths_fall_to_zero_as_the_batch_grows() -> None:
