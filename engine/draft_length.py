@@ -36,7 +36,9 @@ _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
 _PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 64, 4_000
 """After so many steps without drafts some are drafted, to learn whether that is still right; twice as many each time
-that it was."""
+that it was, and not just about."""
+_NEARLY = 0.93
+"""From this gain on it is just about right: what another look costs is little then."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
 _TRY_OTHER_WINDOWS = 8
@@ -53,7 +55,12 @@ _FORGET_WAIT = 0.98
 _TRUSTED_STEPS = 16
 _INERTIA_STEP, _INERTIA_WAIT = (1e-2, 1e-2, 1e-6), (1e-2, 1e-6)
 _OUTLIER = 4.0
-"""A step longer than this many predictions says nothing about the next (the machine was busy with something else)."""
+"""A step or wait longer than this many predictions says nothing about the next (the machine was busy with something
+else)."""
+_FOLLOW_PACE = 0.05
+"""Weight of a step in what is known of the machine's pace."""
+_HOPE = 0.25
+"""Drafts seem better by this over the root of the rounds that were seen: what looks bad after few is tried on."""
 
 
 class Mode(Enum):
@@ -75,12 +82,18 @@ class LeastSquares:
         self._products: Floats = np.zeros((size, size))
         self._targets: Floats = np.zeros(size)
         self.coefficients: Floats = np.zeros(size)
+        self.num_observed = 0
 
     def observe(self, features: Floats, value: float) -> None:
         self._products *= self._forget
         self._targets *= self._forget
         self._products += np.outer(features, features)
         self._targets += features * value
+        self.num_observed += 1
+
+    def foretell(self, features: Floats) -> float:
+        """By the last fit."""
+        return float(features @ self.coefficients)
 
     def fit(self) -> Floats:
         size = len(self.coefficients)
@@ -97,24 +110,31 @@ class LeastSquares:
 
 
 class StepCost:
-    """Seconds of a step over (context tokens, rows, 1)."""
+    """Seconds of a step over (context tokens, rows, 1), and how fast the machine is at present.
+
+    A machine that slows down does so for one row as for ten. Steps that are all alike could not tell: to the fit they
+    come at the usual pace.
+    """
 
     def __init__(self) -> None:
         self._fit = LeastSquares(_INERTIA_STEP, _FORGET_STEP)
-        self._num_steps = 0
+        self.pace = 1.0
+        """Seconds now over those of the fit."""
 
     def observe(self, num_rows: int, num_context: int, seconds: float) -> None:
         """One step was measured."""
         features = np.array([num_context, num_rows, 1.0])
-        if self._num_steps > _TRUSTED_STEPS and seconds > _OUTLIER * float(features @ self._fit.coefficients):
-            return
-        self._num_steps += 1
-        if self._num_steps % _TRUSTED_STEPS == 0:
+        if self._fit.num_observed > _TRUSTED_STEPS:
+            against = seconds / max(self._fit.foretell(features), 1e-9)
+            if against > _OUTLIER * self.pace:
+                return
+            self.pace += _FOLLOW_PACE * (against - self.pace)
+        if self._fit.num_observed % _TRUSTED_STEPS == 0:
             self.fit()
-        self._fit.observe(features, seconds)
+        self._fit.observe(features, seconds / self.pace)
 
     def fit(self) -> tuple[float, float, float]:
-        """Seconds a context token, a row, a step; none of them negative."""
+        """Seconds a context token, a row, a step at the usual pace; none of them negative."""
         per_context, per_row, per_step = self._fit.fit().tolist()
         return per_context, per_row, per_step
 
@@ -221,9 +241,12 @@ class DraftLengths:
 
     def observe_wait(self, drafters: Collection[str], num_nodes: int, seconds: float) -> None:
         """The target stood still for so long before a step with blocks of these drafters, so long the longest."""
+        features = np.array([num_nodes, 1.0])
+        wait_s = min(seconds, _LONGEST_WAIT_S) / self.cost.pace
         for name in drafters:
             wait = self._waits.setdefault(name, LeastSquares(_INERTIA_WAIT, _FORGET_WAIT))
-            wait.observe(np.array([num_nodes, 1.0]), min(seconds, _LONGEST_WAIT_S))
+            if wait.num_observed <= _TRUSTED_STEPS or wait_s <= _OUTLIER * wait.foretell(features):
+                wait.observe(features, wait_s)
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
@@ -290,10 +313,11 @@ class DraftLengths:
         drafted_rate, plain_rate = float(rates_K.max()), num_rows / max(fixed_s + per_row * num_rows, 1e-9)
 
         drafted_truth = self._truth[Mode.DRAFT] * max(self._ahead_gain, 1.0)
-        gain = drafted_rate * drafted_truth / (plain_rate * self._truth[Mode.PLAIN])
+        num_seen = max(float(of.rounds[0]) for of in rates.values())
+        gain = drafted_rate * drafted_truth / (plain_rate * self._truth[Mode.PLAIN]) * (1 + _HOPE / num_seen**0.5)
         wins = self._is_new or gain > (1 / _HYSTERESIS if self.drafts and not self._probes else _HYSTERESIS)
         self._probes = not wins and self._steps_without >= self._probe_after
-        if wins:
+        if wins or gain > _NEARLY:
             self._probe_after = _PROBE_AFTER_STEPS
         elif self._probes:
             self._probe_after = min(2 * self._probe_after, _PROBE_AT_LEAST_EVERY)
@@ -325,7 +349,7 @@ class DraftLengths:
     def _close_window(self) -> None:
         """Compare what a window gave with what was foretold for it."""
         if self._countdown <= 0 and self._foretold > 0 and self._window_s > 0:
-            measured = self._window_tokens / self._window_s / self._foretold
+            measured = self._window_tokens / (self._window_s / self.cost.pace) / self._foretold
             measured = min(max(measured, 0.1), 2.0)
             weight = min(_TRUST_SESSION * self._last_sessions, _TRUST_WINDOW)
             weight = max(weight, 1 / (_TRUST_ASSUMED + self._num_measured[self.mode]), _TRUST_PROBE * self._probes)
