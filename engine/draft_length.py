@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from engine.costs import TRUSTED_STEPS, Floats, StepCost, WaitCost
 
 MAX_NODES = 64
 """Of a block; requests that allow more get no more."""
@@ -39,8 +38,6 @@ _PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 64, 4_000
 that it was, and not just about."""
 _NEARLY = 0.93
 """From this gain on it is just about right: what another look costs is little then."""
-_LONGEST_WAIT_S = 0.05
-"""A longer one was a drafter lost or a deadline, not the usual way of a block."""
 _TRY_OTHER_WINDOWS = 8
 """Of so many windows with drafts, one is spent in the other of the two modes."""
 _TRUST_SESSION, _TRUST_WINDOW = 1 / 64, 0.25
@@ -49,16 +46,7 @@ _TRUST_ASSUMED = 4
 """As how many windows counts what is assumed of a mode before it was measured."""
 _TRUST_PROBE = 0.15
 """Weight of a window after a long time without drafts."""
-_FORGET_STEP = 0.995
 _FORGET_NODE = 0.998
-_FORGET_WAIT = 0.98
-_TRUSTED_STEPS = 16
-_INERTIA_STEP, _INERTIA_WAIT = (1e-2, 1e-2, 1e-6), (1e-2, 1e-6)
-_OUTLIER = 4.0
-"""A step or wait longer than this many predictions says nothing about the next (the machine was busy with something
-else)."""
-_FOLLOW_PACE = 0.05
-"""Weight of a step in what is known of the machine's pace."""
 _HOPE = 0.25
 """Drafts seem better by this over the root of the rounds that were seen: what looks bad after few is tried on."""
 
@@ -70,73 +58,6 @@ class Mode(Enum):
     DRAFT = "draft"
     AHEAD = "draft ahead"
     """Drafters also use the time of a step to prepare the next block, which may slow the step."""
-
-
-class LeastSquares:
-    """A fit with exponential forgetting whose coefficients are not negative."""
-
-    def __init__(self, inertia: Sequence[float], forget: float) -> None:
-        """`inertia`: a little weight on the last fit of each, for observations that are all alike tell little."""
-        size = len(inertia)
-        self._inertia, self._forget = np.diag(inertia), forget
-        self._products: Floats = np.zeros((size, size))
-        self._targets: Floats = np.zeros(size)
-        self.coefficients: Floats = np.zeros(size)
-        self.num_observed = 0
-
-    def observe(self, features: Floats, value: float) -> None:
-        self._products *= self._forget
-        self._targets *= self._forget
-        self._products += np.outer(features, features)
-        self._targets += features * value
-        self.num_observed += 1
-
-    def foretell(self, features: Floats) -> float:
-        """By the last fit."""
-        return float(features @ self.coefficients)
-
-    def fit(self) -> Floats:
-        size = len(self.coefficients)
-        kept = np.ones(size, dtype=bool)
-        products, targets = self._products + self._inertia, self._targets + self._inertia @ self.coefficients
-        for _ in range(size):
-            solution = np.zeros(size)
-            solution[kept] = np.linalg.solve(products[np.ix_(kept, kept)], targets[kept])
-            if not (solution < 0).any():
-                break
-            kept &= solution >= 0
-        self.coefficients = np.maximum(solution, 0.0)
-        return self.coefficients
-
-
-class StepCost:
-    """Seconds of a step over (context tokens, rows, 1), and how fast the machine is at present.
-
-    A machine that slows down does so for one row as for ten. Steps that are all alike could not tell: to the fit they
-    come at the usual pace.
-    """
-
-    def __init__(self) -> None:
-        self._fit = LeastSquares(_INERTIA_STEP, _FORGET_STEP)
-        self.pace = 1.0
-        """Seconds now over those of the fit."""
-
-    def observe(self, num_rows: int, num_context: int, seconds: float) -> None:
-        """One step was measured."""
-        features = np.array([num_context, num_rows, 1.0])
-        if self._fit.num_observed > _TRUSTED_STEPS:
-            against = seconds / max(self._fit.foretell(features), 1e-9)
-            if against > _OUTLIER * self.pace:
-                return
-            self.pace += _FOLLOW_PACE * (against - self.pace)
-        if self._fit.num_observed % _TRUSTED_STEPS == 0:
-            self.fit()
-        self._fit.observe(features, seconds / self.pace)
-
-    def fit(self) -> tuple[float, float, float]:
-        """Seconds a context token, a row, a step at the usual pace; none of them negative."""
-        per_context, per_row, per_step = self._fit.fit().tolist()
-        return per_context, per_row, per_step
 
 
 @dataclass(slots=True)
@@ -206,8 +127,8 @@ class DraftLengths:
         self._rates: dict[str, NodeRates] = {}
         self._last_length: dict[str, int] = {}
         """Of each drafter's blocks, where there were any."""
-        self._waits: dict[str, LeastSquares] = {}
-        """For the blocks of each drafter: seconds over (nodes, 1)."""
+        self._waits: dict[str, WaitCost] = {}
+        """For the blocks of each drafter."""
         self._truth = {Mode.PLAIN: 1.0, Mode.DRAFT: 1.0}
         """Measured over foretold rate."""
         self._ahead_gain = 1.0
@@ -241,12 +162,8 @@ class DraftLengths:
 
     def observe_wait(self, drafters: Collection[str], num_nodes: int, seconds: float) -> None:
         """The target stood still for so long before a step with blocks of these drafters, so long the longest."""
-        features = np.array([num_nodes, 1.0])
-        wait_s = min(seconds, _LONGEST_WAIT_S) / self.cost.pace
         for name in drafters:
-            wait = self._waits.setdefault(name, LeastSquares(_INERTIA_WAIT, _FORGET_WAIT))
-            if wait.num_observed <= _TRUSTED_STEPS or wait_s <= _OUTLIER * wait.foretell(features):
-                wait.observe(features, wait_s)
+            self._waits.setdefault(name, WaitCost()).observe(num_nodes, seconds / self.cost.pace)
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
@@ -258,7 +175,7 @@ class DraftLengths:
     @property
     def _is_new(self) -> bool:
         """Whether too little is known to choose: blocks of all lengths are tried in turn."""
-        return self._num_steps < _TRUSTED_STEPS
+        return self._num_steps < TRUSTED_STEPS
 
     def first_length(self, drafter: str, max_nodes: int) -> int:
         """For a session that has not been measured: what its drafter's last one had."""
@@ -337,8 +254,7 @@ class DraftLengths:
     def _wait_for(self, drafters: Collection[str]) -> tuple[float, float]:
         """Seconds a node and a block of the slowest of these drafters."""
         fits = [self._waits[name].fit() for name in drafters if name in self._waits]
-        per_node, per_block = np.max([np.zeros(2), *fits], axis=0).tolist()
-        return per_node, per_block
+        return max((node for node, _ in fits), default=0.0), max((block for _, block in fits), default=0.0)
 
     def _drafting_mode(self) -> Mode:
         """The better of the two, and now and then the other."""

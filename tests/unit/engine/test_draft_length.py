@@ -7,7 +7,8 @@ from statistics import fmean
 
 import pytest
 
-from engine.draft_length import MAX_NODES, Drafting, DraftLengths, StepCost
+from engine.costs import StepCost
+from engine.draft_length import MAX_NODES, Drafting, DraftLengths
 from engine.sampling import SamplingParams
 from engine.session import LocalDrafting, OpenRequest, Sequence
 
@@ -27,12 +28,15 @@ def simulate(
     steps: int,
     drafting_slowdown: float = 1.0,
     wait_per_node_s: float = 0.0,
+    noise: random.Random | None = None,
 ) -> list[int]:
     """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen.
 
-    With drafts, so many times the time of a step passes from one to the next.
+    With drafts, so many times the time of a step passes from one to the next. With noise times vary by a quarter, the
+    machine's pace drifts, and one step in a hundred takes four times as long.
     """
-    rng = random.Random(0)
+    rng = noise or random.Random(0)
+    pace = 1.0
     chosen = []
     for _ in range(steps):
         context = 100 * len(sessions)
@@ -51,6 +55,9 @@ def simulate(
             if session.num_nodes:
                 lengths.observe_round(session, session.num_nodes, range(accepted))
         step_s = PER_STEP_S + per_row_s * num_rows + PER_CONTEXT_S * context
+        if noise is not None:
+            pace = min(max(pace * noise.lognormvariate(0, 0.03), 0.7), 1.5)
+            step_s *= pace * noise.lognormvariate(0, 0.25) * (4.0 if noise.random() < 0.01 else 1.0)
         passed_s = (step_s + waited_s) * drafting_slowdown if longest else step_s
         lengths.observe_step(num_rows, context, step_s)
         lengths.observe_tokens(num_tokens, passed_s)
@@ -120,6 +127,29 @@ def test_blocks_that_take_longer_to_draft_the_longer_they_are_are_short_from_the
 
     passed_s = [1 / rates[k] for k in chosen[20:]]
     assert fmean(passed_s) <= 1.05 / max(rates), "seconds a token, but for the first steps, which find out"
+
+
+def test_a_noisy_machine_keeps_few_from_drafting_where_it_pays() -> None:
+    per_row_s, wait_s, per_node_s, acceptance = 5e-4, 8e-4, 4e-4, 0.56
+    rates = [goodput(k, per_row_s, wait_s, acceptance, per_node_s=per_node_s) for k in range(9)]
+    assert 1.2 < max(rates) / rates[0] < 1.3
+
+    plain_shares = []
+    for seed in range(8):
+        lengths, noise = DraftLengths(), random.Random(seed)
+        chosen = simulate(
+            lengths,
+            drafting(1),
+            per_row_s,
+            wait_s,
+            acceptance,
+            steps=1_000,
+            wait_per_node_s=per_node_s,
+            noise=noise,
+        )
+        plain_shares.append(chosen.count(0) / len(chosen))
+
+    assert fmean(plain_shares) <= 0.15, plain_shares
 
 
 def test_the_first_block_of_a_new_session_is_as_long_as_its_drafters_last() -> None:
