@@ -16,8 +16,10 @@ _INERTIA_STEP, _INERTIA_WAIT = (1e-2, 1e-2, 1e-6), (1e-2, 1e-6)
 _FOLLOW_PACE = 0.05
 """Weight of a step in what is known of the machine's pace."""
 _OUTLIER = 4.0
-"""A step or wait longer than this many predictions says nothing about the next (the machine was busy with something
+"""A step or wait longer than this many predictions says little about the next (the machine was busy with something
 else)."""
+_SHORT_WAIT_S = 1e-3
+"""Up to this no wait is an outlier, also where none was usual."""
 _LONGEST_WAIT_S = 0.05
 """A longer one was a drafter lost or a deadline, not the usual way of a block."""
 
@@ -32,9 +34,13 @@ class LeastSquares:
         self._products: Floats = np.zeros((size, size))
         self._targets: Floats = np.zeros(size)
         self.coefficients: Floats = np.zeros(size)
+        """Of the last fit, in the values' unit a feature."""
         self.num_observed = 0
+        self._num_fitted = 0
+        """Observations that the coefficients know of."""
 
     def observe(self, features: Floats, value: float) -> None:
+        """Take one value in; the coefficients stay until `fit`."""
         self._products *= self._forget
         self._targets *= self._forget
         self._products += np.outer(features, features)
@@ -46,6 +52,10 @@ class LeastSquares:
         return float(features @ self.coefficients)
 
     def fit(self) -> Floats:
+        """The coefficients anew, if anything was observed since the last time."""
+        if self._num_fitted == self.num_observed:
+            return self.coefficients
+        self._num_fitted = self.num_observed
         size = len(self.coefficients)
         kept = np.ones(size, dtype=bool)
         products, targets = self._products + self._inertia, self._targets + self._inertia @ self.coefficients
@@ -70,6 +80,7 @@ class StepCost:
         self._fit = LeastSquares(_INERTIA_STEP, _FORGET_STEP)
         self.pace = 1.0
         """Seconds now over those of the fit."""
+        self._outliers_in_a_row = 0
 
     def observe(self, num_rows: int, num_context: int, seconds: float) -> None:
         """One step was measured."""
@@ -77,7 +88,11 @@ class StepCost:
         if self._fit.num_observed > TRUSTED_STEPS:
             against = seconds / max(self._fit.foretell(features), 1e-9)
             if against > _OUTLIER * self.pace:
-                return
+                self._outliers_in_a_row += 1
+                if self._outliers_in_a_row < TRUSTED_STEPS:
+                    return
+                self.pace = against  # so many are the machine's new pace
+            self._outliers_in_a_row = 0
             self.pace += _FOLLOW_PACE * (against - self.pace)
         if self._fit.num_observed % TRUSTED_STEPS == 0:
             self.fit()
@@ -96,10 +111,12 @@ class WaitCost:
         self._fit = LeastSquares(_INERTIA_WAIT, _FORGET_WAIT)
 
     def observe(self, num_nodes: int, seconds: float) -> None:
+        """One block was waited for. What is far above the usual counts as four times that: it may be usual by now."""
         features = np.array([num_nodes, 1.0])
-        seconds = min(seconds, _LONGEST_WAIT_S)
-        if self._fit.num_observed <= TRUSTED_STEPS or seconds <= _OUTLIER * self._fit.foretell(features):
-            self._fit.observe(features, seconds)
+        most = _LONGEST_WAIT_S
+        if self._fit.num_observed > TRUSTED_STEPS:
+            most = min(most, max(_OUTLIER * self._fit.foretell(features), _SHORT_WAIT_S))
+        self._fit.observe(features, min(seconds, most))
 
     def fit(self) -> tuple[float, float]:
         """Seconds a node and a block; neither negative."""

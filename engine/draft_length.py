@@ -172,11 +172,6 @@ class DraftLengths:
         drafting.rate.observe(len(path), foretold)
         rates.observe(max(drafting.num_nodes, num_nodes), num_nodes, path)
 
-    @property
-    def _is_new(self) -> bool:
-        """Whether too little is known to choose: blocks of all lengths are tried in turn."""
-        return self._num_steps < TRUSTED_STEPS
-
     def first_length(self, drafter: str, max_nodes: int) -> int:
         """For a session that has not been measured: what its drafter's last one had."""
         return min(self._last_length.get(drafter, max_nodes), max_nodes) if self.drafts else 0
@@ -250,6 +245,11 @@ class DraftLengths:
         foretold = drafted_rate if self.drafts else plain_rate
         self._foretold = 0.0 if self._is_new else foretold
         self._window_tokens, self._window_s = 0, 0.0
+
+    @property
+    def _is_new(self) -> bool:
+        """Whether too little is known to choose: blocks of all lengths are tried in turn."""
+        return self._num_steps < TRUSTED_STEPS
 
     def _wait_for(self, drafters: Collection[str]) -> tuple[float, float]:
         """Seconds a node and a block of the slowest of these drafters."""

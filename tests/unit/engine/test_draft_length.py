@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from engine.costs import StepCost
+from engine.costs import StepCost, WaitCost
 from engine.draft_length import MAX_NODES, Drafting, DraftLengths
 from engine.sampling import SamplingParams
 from engine.session import LocalDrafting, OpenRequest, Sequence
@@ -101,6 +101,30 @@ def test_steps_that_are_all_alike_do_not_unlearn_the_cost_of_a_row() -> None:
 
     assert per_row_s == pytest.approx(3e-4, rel=0.1)
     assert per_step_s == pytest.approx(4e-3, rel=0.1)
+
+
+def test_waits_that_were_nothing_and_grow_become_known() -> None:
+    cost = WaitCost()
+    for wait_s, blocks in ((0.0, 100), (8e-3, 300)):
+        for block in range(blocks):
+            cost.observe(1 + block % 4, wait_s)
+            cost.fit()
+
+    per_node_s, per_block_s = cost.fit()
+
+    assert per_block_s + 3 * per_node_s == pytest.approx(8e-3, rel=0.1)
+
+
+def test_a_machine_that_becomes_ten_times_slower_is_known_to_be() -> None:
+    cost = StepCost()
+    for times, steps in ((1.0, 100), (10.0, 100)):
+        for step in range(steps):
+            cost.observe(1 + step % 6, 0, times * (4e-3 + 3e-4 * (1 + step % 6)))
+
+    _, per_row_s, per_step_s = cost.fit()
+
+    assert cost.pace * (per_step_s + per_row_s) == pytest.approx(4.3e-2, rel=0.1)
+    assert per_row_s / per_step_s == pytest.approx(3 / 40, rel=0.2)
 
 
 @pytest.mark.parametrize(
