@@ -17,7 +17,7 @@ text: verification is coupled to the target alone.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -31,6 +31,8 @@ MAX_NODES = 64
 _HYSTERESIS = 1.02
 """What a change between drafting and not drafting must promise."""
 _REEVALUATE_STEPS = 8
+_CHANGED = 8
+"""Lengths are chosen anew at once if the number of sessions changes by more than one part in so many."""
 _EXPLORE_EVERY = 32
 """Of so many steps one has blocks of another length, so that the cost of a row can be told from that of a step."""
 _PROBE_AFTER_STEPS, _PROBE_AT_LEAST_EVERY = 64, 4_000
@@ -124,10 +126,10 @@ class DraftLengths:
         self.cost = StepCost()
         self.chosen: Counter[int] = Counter()
         """How often each length was set, for metrics."""
-        self._rates: dict[str, NodeRates] = {}
+        self._rates: defaultdict[str, NodeRates] = defaultdict(NodeRates)
         self._last_length: dict[str, int] = {}
         """Of each drafter's blocks, where there were any."""
-        self._waits: dict[str, WaitCost] = {}
+        self._waits: defaultdict[str, WaitCost] = defaultdict(WaitCost)
         """For the blocks of each drafter."""
         self._truth = {Mode.PLAIN: 1.0, Mode.DRAFT: 1.0}
         """Measured over foretold rate."""
@@ -163,11 +165,11 @@ class DraftLengths:
     def observe_wait(self, drafters: Collection[str], num_nodes: int, seconds: float) -> None:
         """The target stood still for so long before a step with blocks of these drafters, so long the longest."""
         for name in drafters:
-            self._waits.setdefault(name, WaitCost()).observe(num_nodes, seconds / self.cost.pace)
+            self._waits[name].observe(num_nodes, seconds / self.cost.pace)
 
     def observe_round(self, drafting: Drafting, num_nodes: int, path: Sequence[int]) -> None:
         """A block was verified."""
-        rates = self._rates_of(drafting.drafter)
+        rates = self._rates[drafting.drafter]
         foretold = float(rates.acceptance()[:num_nodes].sum())
         drafting.rate.observe(len(path), foretold)
         rates.observe(max(drafting.num_nodes, num_nodes), num_nodes, path)
@@ -191,7 +193,7 @@ class DraftLengths:
                 session.num_nodes = session.max_nodes
                 self.chosen[session.num_nodes] += 1
             return
-        if self._countdown <= 0 or len(drafting) != self._last_sessions:
+        if self._countdown <= 0 or abs(len(drafting) - self._last_sessions) * _CHANGED > self._last_sessions:
             self._evaluate(drafting, num_plain, num_context)
             self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
         if self._is_new:
@@ -209,15 +211,9 @@ class DraftLengths:
         self._close_window()
         per_context, per_row, per_step = self.cost.fit()
         fixed_s = per_step + per_context * num_context
-        rates = {session.drafter: self._rates_of(session.drafter) for session in drafting}
-        most = max(session.max_nodes for session in drafting)
+        rates = {name: self._rates[name] for name in {session.drafter for session in drafting}}
         num_rows = len(drafting) + num_plain
-        tokens_K, rows_K = np.zeros(most), np.zeros(most)
-        for session in drafting:
-            of = rates[session.drafter]
-            presence_J = of.presence()[:most] * (np.arange(most) < session.max_nodes)
-            tokens_K += np.cumsum(session.rate.ratio * of.acceptance()[:most] * presence_J)
-            rows_K += np.cumsum(presence_J)
+        tokens_K, rows_K = self._drafted(drafting)
         per_node, per_block = self._wait_for(rates)
         per_node /= len(drafting)  # blocks are drafted side by side
         drafted_s = fixed_s + per_row * num_rows + per_block + (per_row + per_node) * rows_K
@@ -234,17 +230,35 @@ class DraftLengths:
         elif self._probes:
             self._probe_after = min(2 * self._probe_after, _PROBE_AT_LEAST_EVERY)
         self.mode = self._drafting_mode() if wins or self._probes else Mode.PLAIN
+        # A further node pays as long as its tokens are worth its time at the best rate there is.
+        must_bring = drafted_rate * (per_row + per_node)
+        acceptance = {name: of.acceptance().tolist() for name, of in rates.items()}
         for session in drafting:
             session.num_nodes = 0
             if self.drafts:
-                # A further node pays as long as its tokens are worth its time at the best rate there is.
-                acceptance_J = session.rate.ratio * rates[session.drafter].acceptance()[: session.max_nodes]
-                pays_J = acceptance_J >= drafted_rate * (per_row + per_node)
-                session.num_nodes = max(int(np.argmin(np.append(pays_J, False))), 1)
+                accepted = acceptance[session.drafter][: session.max_nodes]
+                enough = must_bring / session.rate.ratio
+                length = next((j for j, rate in enumerate(accepted) if rate < enough), len(accepted))
+                session.num_nodes = max(length, 1)
                 self._last_length[session.drafter] = session.num_nodes
         foretold = drafted_rate if self.drafts else plain_rate
         self._foretold = 0.0 if self._is_new else foretold
         self._window_tokens, self._window_s = 0, 0.0
+
+    def _drafted(self, drafting: Sequence[Drafting]) -> tuple[Floats, Floats]:
+        """Of all sessions, with blocks of at most 1, 2, ... nodes: tokens beyond the target's own, and nodes."""
+        groups: dict[tuple[str, int], list[Drafting]] = {}
+        for session in drafting:
+            groups.setdefault((session.drafter, session.max_nodes), []).append(session)
+        most = max(max_nodes for _, max_nodes in groups)
+        accepted_J, nodes_J = np.zeros(most), np.zeros(most)
+        for (drafter, max_nodes), members in groups.items():
+            of = self._rates[drafter]
+            presence_J = of.presence()[:max_nodes]
+            ratios = sum(member.rate.ratio for member in members)
+            accepted_J[:max_nodes] += ratios * of.acceptance()[:max_nodes] * presence_J
+            nodes_J[:max_nodes] += len(members) * presence_J
+        return np.cumsum(accepted_J), np.cumsum(nodes_J)
 
     @property
     def _is_new(self) -> bool:
@@ -274,6 +288,3 @@ class DraftLengths:
                 self._ahead_gain += weight * (measured / self._truth[Mode.DRAFT] - self._ahead_gain)
             else:
                 self._truth[self.mode] += weight * (measured - self._truth[self.mode])
-
-    def _rates_of(self, drafter: str) -> NodeRates:
-        return self._rates.setdefault(drafter, NodeRates())
