@@ -184,10 +184,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     study = read_study(args.study)
-    if args.step == "run":
-        train_all(study, args.worker, args.workers)
-    else:
-        print(report(study), end="")
+    try:
+        if args.step == "run":
+            train_all(study, args.worker, args.workers)
+        else:
+            print(report(study), end="")
+    except (OSError, ValueError) as error:  # a stage that comes before was not run
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -216,7 +216,13 @@ def main() -> None:
         return
     if args.rung not in names:
         parser.error(f"found rung {args.rung}; give one of {', '.join(names)}")
-    rung = read_rung(args.ladder, args.rung)
+    try:
+        _run(read_rung(args.ladder, args.rung), args)
+    except (OSError, ValueError) as error:  # a step that comes before was not run
+        parser.exit(1, f"{error}\n")
+
+
+def _run(rung: Rung, args: argparse.Namespace) -> None:
     match args.step:
         case "target":
             make_target(rung, args.corpus)
