@@ -200,6 +200,9 @@ class AdaptationConfig(_Section):
     """After so many updates they are judged, and kept or thrown away."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     """Of embeddings and norms; that of the layers' matrices is in proportion."""
+    other_places: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Weight of a place of an answer that was not overruled, which teaches the token that stands there, beside one that
+    was, which teaches the target's law. 0: only overruled places teach."""
     new_tokens: Annotated[int, Field(ge=0, le=65_536)] = 2_048
     """Tokens that a drafter may learn to read or propose beyond those it was trained for."""
     holdout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1

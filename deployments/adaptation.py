@@ -164,6 +164,7 @@ def learning_settings(config: Config) -> LearningSettings:
         updates_per_batch=adaptation.updates_per_batch,
         updates_per_gate=adaptation.updates_per_gate,
         learning_rate=adaptation.learning_rate,
+        other_places=adaptation.other_places,
         new_tokens=adaptation.new_tokens,
         holdout_share=adaptation.holdout_share,
         holdout_sessions=adaptation.holdout_sessions,

@@ -1,8 +1,13 @@
-"""A shadow of a drafter that learns from corrections: the loss counts overruled places and nothing else.
+"""A shadow of a drafter that learns from what the target committed.
+
+At a place where the target overruled a draft its law is known, and the shadow learns that. At the other places of the
+answer it learns the token that stands there, with a weight of its own: 0 is Online Speculative Decoding as published
+(2310.07177, section 3), whose loss counts overruled places and nothing else. Prompts are only read.
 
 What is judged and promoted is a moving average of its weights (Polyak and Juditsky 1992).
 
-Shape letters: B answers, T tokens, N overruled places, K likeliest tokens of the target, H head rows, D width.
+Shape letters: B answers, T tokens, N overruled places, O other places, K likeliest tokens of the target, H head rows,
+D width.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -67,12 +73,15 @@ class Learner:
         return larger
 
     def update(self, transcripts: Sequence[Transcript]) -> float:
-        """One step on the overruled places of all of these; the loss before it, nats a place. Raises `Diverged`."""
+        """One step on those of these with overruled places; the loss before it, nats a place. Raises `Diverged`."""
         corrected = [transcript for transcript in transcripts if self._places(transcript)]
-        num_places = sum(len(self._places(transcript)) for transcript in corrected)
+        weight = sum(
+            len(self._places(transcript)) + self._settings.other_places * len(self._others(transcript))
+            for transcript in corrected
+        )
         loss = 0.0
         for some in _passes(corrected):
-            part = self.divergences(some).sum() / num_places
+            part = self.loss(some) / weight
             part.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
             loss += part.item()
         if not math.isfinite(loss):
@@ -85,19 +94,23 @@ class Learner:
         self._follow()
         return loss
 
-    def divergences(self, transcripts: Sequence[Transcript]) -> Tensor:
+    def loss(self, transcripts: Sequence[Transcript]) -> Tensor:
+        """Nats of all places together, the other ones by their weight."""
+        rows_BT = padded([self.vocabulary.rows(transcript.token_ids[: self._context]) for transcript in transcripts])
+        hidden_BTD = self.model.model(rows_BT, use_cache=False).last_hidden_state
+        loss = self._divergences(hidden_BTD, transcripts).sum()
+        if self._settings.other_places > 0:
+            loss = loss + self._settings.other_places * self._surprises(hidden_BTD, transcripts).sum()
+        return loss
+
+    def _divergences(self, hidden_BTD: Tensor, transcripts: Sequence[Transcript]) -> Tensor:
         """Between drafter and target at each overruled place that the drafter's context reaches, [N]."""
-        context = self.model.config.max_position_embeddings
         places = [
             (index, correction)
             for index, transcript in enumerate(transcripts)
             for correction in self._places(transcript)
         ]
-        rows_BT = padded([self.vocabulary.rows(transcript.token_ids[:context]) for transcript in transcripts])
-        hidden_BTD = self.model.model(rows_BT, use_cache=False).last_hidden_state
-        # The row before a place predicts its token.
-        hidden_ND = hidden_BTD[[index for index, _ in places], [correction.position - 1 for _, correction in places]]
-        logits_NH = hidden_ND @ self.model.lm_head.weight[: self.vocabulary.num_head_tokens].T
+        logits_NH = self._logits_before(hidden_BTD, [(index, correction.position) for index, correction in places])
         top_ids_NK = padded([correction.likely.token_ids for _, correction in places])
         longest = top_ids_NK.shape[1]
         probs_NK = torch.tensor(
@@ -106,9 +119,41 @@ class Learner:
         top_rows_NK = self._head_row[top_ids_NK].masked_fill(probs_NK == 0.0, ABSENT)
         return self._divergence(*buckets(logits_NH, top_rows_NK, probs_NK))
 
+    def _surprises(self, hidden_BTD: Tensor, transcripts: Sequence[Transcript]) -> Tensor:
+        """-log of what the drafter gives the token at each other place, [O]."""
+        others = [
+            (index, place, row)
+            for index, transcript in enumerate(transcripts)
+            for place, row in self._others(transcript)
+        ]
+        logits_OH = self._logits_before(hidden_BTD, [(index, place) for index, place, _ in others])
+        rows_O = torch.tensor([row for _, _, row in others], dtype=torch.int64)
+        return F.cross_entropy(logits_OH.float(), rows_O, reduction="none")
+
+    def _logits_before(self, hidden_BTD: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Of the rows before (answer, place), which predict the tokens there; [places, H]."""
+        answer_N, place_N = torch.tensor(places, dtype=torch.int64).view(-1, 2).unbind(1)
+        logits_NH: Tensor = (
+            hidden_BTD[answer_N, place_N - 1] @ self.model.lm_head.weight[: self.vocabulary.num_head_tokens].T
+        )
+        return logits_NH
+
+    @property
+    def _context(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
     def _places(self, transcript: Transcript) -> list[Correction]:
         """The corrections that the drafter's context reaches."""
-        return [c for c in transcript.corrections if c.position <= self.model.config.max_position_embeddings]
+        return [c for c in transcript.corrections if c.position <= self._context]
+
+    def _others(self, transcript: Transcript) -> list[tuple[int, int]]:
+        """The answer's other places with tokens that the drafter may propose, and their head rows."""
+        overruled = {c.position for c in transcript.corrections}
+        answer = range(transcript.prompt_length, min(len(transcript.token_ids), self._context))
+        rows = self._head_row[list(transcript.token_ids[answer.start : answer.stop])].tolist()
+        return [
+            (place, row) for place, row in zip(answer, rows, strict=True) if place not in overruled and row != ABSENT
+        ]
 
     @torch.no_grad()
     def _follow(self) -> None:

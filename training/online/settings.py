@@ -21,6 +21,7 @@ class LearningSettings:
     updates_per_batch: int
     updates_per_gate: int
     learning_rate: float
+    other_places: float
     new_tokens: int
     holdout_share: float
     holdout_sessions: int

@@ -34,7 +34,7 @@ def test_the_loss_is_the_divergence_at_the_rows_before_the_overruled_places(
         replace(second, corrections=(Correction(len(second.token_ids), likely),)),
     ]
 
-    loss = Learner(model, vocabulary, settings).divergences(transcripts).mean()
+    loss = Learner(model, vocabulary, settings).loss(transcripts) / 3
 
     expected = []
     for transcript, place in ((first, 5), (first, 9), (second, len(second.token_ids))):
@@ -57,7 +57,7 @@ def test_only_what_the_overruled_rows_read_gets_a_gradient(
     embedded: list[torch.Tensor] = []
     model.model.embed_tokens.register_forward_hook(lambda *args: embedded.append(args[2]))
 
-    loss = Learner(model, vocabulary, settings).divergences([corrected]).mean()
+    loss = Learner(model, vocabulary, settings).loss([corrected])
     (gradient_BTD,) = torch.autograd.grad(loss, embedded)
 
     touched_T = gradient_BTD[0].abs().sum(-1) > 0
@@ -74,8 +74,40 @@ def test_places_beyond_the_drafters_context_are_left_out(
     long = Transcript(long_ids, 4, (Correction(6, likely), Correction(CONTEXT + 3, likely)))
     learner = Learner(*drafter, settings)
 
-    (found,) = learner.divergences([long])
-    (expected,) = learner.divergences([replace(long, corrections=long.corrections[:1])])
+    found = learner.loss([long])
+    expected = learner.loss([replace(long, corrections=long.corrections[:1])])
+    torch.testing.assert_close(found, expected)
+
+
+def test_other_places_of_the_answer_teach_their_token_by_their_weight(
+    drafter: Drafter, settings: LearningSettings, make_transcripts: MakeTranscripts
+) -> None:
+    """Neither the prompt nor what the drafter cannot propose, and no place twice."""
+    model, vocabulary = drafter
+    (transcript,) = make_transcripts(1)
+    ids = (*transcript.token_ids[:6], 7, *transcript.token_ids[6:8])  # the drafter cannot propose token 7
+    corrected = Transcript(ids, 4, (Correction(5, LikelyTokens((ids[5], 1), (0.9, 0.05))),))
+
+    alone = Learner(model, vocabulary, settings).loss([corrected])
+    both = Learner(model, vocabulary, replace(settings, other_places=0.5)).loss([corrected])
+
+    logq_TH = draft_logits(model, vocabulary, torch.tensor([vocabulary.rows(ids)]))[0].log_softmax(-1)
+    head = vocabulary.token_ids[: vocabulary.num_head_tokens]
+    expected = -sum(logq_TH[place - 1, head.index(ids[place])] for place in (4, 7, 8))
+    torch.testing.assert_close(both - alone, 0.5 * expected)
+
+
+def test_an_answer_that_was_overruled_everywhere_has_no_other_places(
+    drafter: Drafter, settings: LearningSettings, make_transcripts: MakeTranscripts
+) -> None:
+    (transcript,) = make_transcripts(1)
+    likely = LikelyTokens((6, 8), (0.5, 0.4))
+    corrections = tuple(Correction(place, likely) for place in range(4, len(transcript.token_ids)))
+    overruled = replace(transcript, corrections=corrections)
+
+    found, expected = (
+        Learner(*drafter, replace(settings, other_places=weight)).loss([overruled]) for weight in (1.0, 0.0)
+    )
     torch.testing.assert_close(found, expected)
 
 
