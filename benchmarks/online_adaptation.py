@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from cluster.config import Config, load
+from cluster.config import Config
+from cluster.config_file import load
 from deployments.adaptation import learning_settings
 from deployments.drafters import configured_drafter
 from engine.engine import Engine, EngineConfig

@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.prompts import CorpusPrompt, corpus_prompts
-from cluster.config import load
+from cluster.config_file import load
 from polydraft.answers import Answer
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster

@@ -1,20 +1,17 @@
 """The one configuration schema: strict, frozen, unknown keys refused; defaults live here and nowhere else.
 
-Layers: the YAML file, then `--set a.b=c`. A relative path in the file starts at the file's own directory, one given
-with `--set` at the working directory.
+How it is read from a file: `cluster.config_file`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from cluster.errors import ConfigError
+from cluster.keys import HASH_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -26,6 +23,10 @@ FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstan
 Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 Texts = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...],
+    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+]
+KeyHashes = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=HASH_PATTERN)], ...],
     BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
 ]
 Names = Annotated[tuple[Name, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -153,8 +154,9 @@ class TenantConfig(_Section):
     """Streams at one router."""
     adapt_drafters: bool = False
     """Whether tier drafters learn from this tenant's answers, for its own requests alone."""
-    key_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """SHA-256 of the key that its calls must carry; absent: none."""
+    keys: Annotated[KeyHashes, Field(max_length=2)] = ()
+    """Hashes of the key that its calls must carry, as `polydraft tenants key` prints them: two while keys change.
+    Absent: calls need none."""
 
 
 class LimitsConfig(_Section):
@@ -245,6 +247,8 @@ class Config(_Section):
     languages: Languages = ()
     """Languages that are served without a drafter of their own."""
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict)
+    tenants_file: FilePath | None = None
+    """YAML with what would stand under `tenants`, in its stead. Routers read it again when it changes."""
     limits: LimitsConfig = LimitsConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     ray: RayConfig = RayConfig()
@@ -322,69 +326,3 @@ class Config(_Section):
                     f"tenants.{name}: drafters {missing} are not configured; configured: {[*self.drafters]}"
                 )
         return self
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in `path` with `a.b=c` overrides applied; ConfigError says where it is wrong."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; give the path of a configuration such as configs/local.yaml"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); give a UTF-8 text file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: found {type(document).__name__} at the top; expected sections such as `target:`")
-    _resolve_paths(document, path.parent.resolve())
-    for override in overrides:
-        _apply(document, override)
-    _resolve_paths(document, Path.cwd())
-    try:
-        return Config.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_describe(dict(item)) for item in error.errors())) from None
-
-
-def _resolve_paths(document: dict[str, Any], base: Path) -> None:
-    """Make paths absolute in place; malformed sections are left for the schema to refuse."""
-    drafters = document.get("drafters")
-    with_models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
-    for section, key in [*((section, "model") for section in with_models), (document.get("adaptation"), "directory")]:
-        if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str((base / section[key]).resolve())
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    steps = key.split(".")
-    if not separator or not all(steps):
-        raise ConfigError(f"--set {override}: expected section.key=value, such as target.replicas=2")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: '{text}' is not a YAML value; quote it") from None
-    section = document
-    for step in steps[:-1]:
-        inner = section.setdefault(step, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: '{step}' is not a section; see `polydraft config show`")
-        section = inner
-    section[steps[-1]] = value
-
-
-def _describe(item: dict[str, Any]) -> str:
-    """One pydantic complaint as: where, what was found, what to do."""
-    where = ".".join(str(step) for step in item["loc"])
-    prefix = f"{where}: " if where else ""
-    match item["type"]:
-        case "extra_forbidden":
-            return f"{prefix}unknown key; check its spelling"
-        case "missing":
-            return f"{prefix}missing; add the key"
-        case "value_error":
-            return prefix + str(item["ctx"]["error"])
-        case _:
-            return f"{prefix}found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"

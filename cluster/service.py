@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
 from cluster import request as checks
 from cluster.admission import Admission
-from cluster.config import Config
+from cluster.config import Config, TenantConfig
 from cluster.errors import TargetChanged
 from cluster.events import Event
 from cluster.model_files import TargetFacts
@@ -62,6 +62,10 @@ class GenerationService:
             page_size=config.target.page_size,
         )
         self.admission = Admission(config.limits.max_concurrent_streams)
+
+    def use_tenants(self, tenants: Mapping[str, TenantConfig]) -> None:
+        """From now on these are the tenants; answers that run go on as they began."""
+        self._config = self._config.model_copy(update={"tenants": dict(tenants)})
 
     async def answer(
         self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = ""

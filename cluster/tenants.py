@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.config import DEFAULT_TENANT, TenantConfig
 from cluster.errors import Unauthenticated
+from cluster.keys import fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +21,11 @@ class Tenant:
 def authenticate(tenants: Mapping[str, TenantConfig], name: str, key: str) -> Tenant:
     """The tenant of a call; an empty `name` is the default tenant.
 
-    An unknown name and a wrong key get the same answer, so that names cannot be probed.
+    An unknown name and a wrong key get the same answer after the same time, so that names cannot be probed.
     """
     config = tenants.get(name or DEFAULT_TENANT)
-    if config is not None and _key_fits(config, key):
+    hashes = config.keys if config is not None else ()
+    is_right = fits(key, hashes)
+    if config is not None and (is_right or not hashes):
         return Tenant(name or DEFAULT_TENANT, config)
     raise Unauthenticated("tenant: unknown name or wrong key; set the metadata polydraft-tenant and polydraft-key")
-
-
-def _key_fits(config: TenantConfig, key: str) -> bool:
-    if config.key_sha256 is None:
-        return True
-    return hmac.compare_digest(hashlib.sha256(key.encode()).hexdigest(), config.key_sha256)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from cluster.config import Config, Placement, load
+from cluster.config import Config, Placement
+from cluster.config_file import load
 from cluster.errors import ConfigError, PolydraftError
 from cluster.language import LanguageDetector
 from cluster.model_files import check_models

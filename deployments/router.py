@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 
 from cluster.config import Config
+from cluster.config_file import with_tenants
+from cluster.errors import ConfigError
 from cluster.language import LanguageDetector
 from cluster.model_files import target_facts
 from cluster.probes import target_id, tokenizer_hash
@@ -18,7 +21,10 @@ from deployments.front import Front
 from deployments.generation import Generation
 from deployments.peer_client import Identity
 
+logger = logging.getLogger(__name__)
+
 HEALTH_S = 1.0
+TENANTS_S = 1.0
 GRACE_S = 5.0
 
 
@@ -48,6 +54,7 @@ class Router:
             self._fleet,
             time.monotonic,
         )
+        self._service = service
         self.generation = Generation(service)
         self._front = Front(self.generation, config.limits.slow_reader_s)
         self._tasks: list[asyncio.Task[None]] = []
@@ -62,6 +69,7 @@ class Router:
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._tell_health()),
             asyncio.create_task(self._directory.keep_registered(me)),
+            asyncio.create_task(self._follow_tenants()),
         ]
 
     def check_health(self) -> None:
@@ -86,6 +94,19 @@ class Router:
             for name in self._config.tier_drafters:
                 await self._front.set_health(f"drafter-{name}", bool(self._fleet.drafters(name)))
             await self._fleet.changed(HEALTH_S)
+
+    async def _follow_tenants(self) -> None:
+        """Serve the tenants that their file names now. A file that is broken changes nothing, and is told once."""
+        told = ""
+        while True:
+            await asyncio.sleep(TENANTS_S)
+            try:
+                self._service.use_tenants((await asyncio.to_thread(with_tenants, self._config)).tenants)
+                told = ""
+            except ConfigError as error:
+                if str(error) != told:
+                    logger.error("the tenants stay as they are: %s", error)
+                told = str(error)
 
 
 class RouterDeployment:

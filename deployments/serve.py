@@ -15,7 +15,8 @@ from types import FrameType
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cluster.config import Config, load
+from cluster.config import Config
+from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
 from deployments.own_ray import connected_ray  # before Ray itself: it sets what Ray reads

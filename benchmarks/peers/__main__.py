@@ -30,7 +30,7 @@ from benchmarks.peers.report import Retokenise, Row, conditions, make_row, table
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.prompts import CorpusPrompt, corpus_prompts
 from benchmarks.verify import reference_texts
-from cluster.config import load
+from cluster.config_file import load
 from polydraft.commands.common import NamedPrompt, positive_int
 from training.demo_family.corpus import LANGUAGES
 

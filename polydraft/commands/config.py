@@ -22,11 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import yaml
 
-    from cluster import config
+    from cluster import config_file
     from cluster.errors import ConfigError
 
     try:
-        resolved = config.load(args.config, args.overrides).model_dump(mode="json")
+        resolved = config_file.load(args.config, args.overrides).model_dump(mode="json")
     except ConfigError as error:
         raise UsageError(str(error)) from None
     if args.json:

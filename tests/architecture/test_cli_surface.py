@@ -48,6 +48,7 @@ OPTIONS = {
     },
     "generate": COMMON | {"--language"},
     "serve": {"--grpc-port", "--set"},
+    "tenants": set(),
 }
 COMMANDS = {*OPTIONS, "train"}
 

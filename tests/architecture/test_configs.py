@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import load
+from cluster.config_file import load
 from tests.conftest import ROOT
 
 CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), ROOT / "examples" / "add_a_language" / "serve.yaml"]

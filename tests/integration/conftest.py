@@ -25,18 +25,22 @@ class RunningCluster:
     """Where a cluster answers."""
 
     address: str
+    tenants_file: Path
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[AsyncClient]:
-        async with AsyncClient(self.address, timeout_s=120) as client:
+    async def client(self, tenant: str | None = None, key: str | None = None) -> AsyncIterator[AsyncClient]:
+        async with AsyncClient(self.address, tenant, key=key, timeout_s=120) as client:
             yield client
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def running_cluster() -> AsyncIterator[RunningCluster]:
+async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningCluster]:
+    tenants_file = tmp_path_factory.mktemp("tenants") / "tenants.yaml"
+    tenants_file.write_text("{}\n")
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
+    overrides.append(f"tenants_file={tenants_file}")
     async with cluster(str(CONFIG), overrides) as address:
-        yield RunningCluster(address)
+        yield RunningCluster(address, tenants_file)
     assert not [process for process in descendants(os.getpid()) if "ray::" in command_of(process)]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import Config, Placement, load
+from cluster.config import Config, Placement
+from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
 

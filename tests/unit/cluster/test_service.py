@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from cluster.errors import (
     UnsupportedLanguage,
 )
 from cluster.events import Event, Finished, Started
+from cluster.keys import hash_key
 from cluster.leases import Lease
 from cluster.model_files import TargetFacts
 from cluster.request import RawRequest, RawResume, RawTurn
@@ -33,7 +33,7 @@ from cluster.service import GenerationService
 from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, byte_tokenizer
 
 ANSWER = "An answer."
-KEY = "open sesame"
+OLD_KEY, KEY = "open sesame", "close sesame"
 
 
 @dataclass
@@ -54,7 +54,7 @@ def service(tmp_path: Path) -> GenerationService:
             "drafters": {"de": {"method": "lm", "model": "d", "languages": ["de"]}},
             "tenants": {
                 "acme": {"max_concurrent": 1},
-                "locked": {"key_sha256": hashlib.sha256(KEY.encode()).hexdigest()},
+                "locked": {"keys": [hash_key(OLD_KEY), hash_key(KEY)]},
             },
             "limits": {"max_concurrent_streams": 2, "max_prompt_bytes": 100_000, "max_tokens": 50},
         }
