@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from cluster.keys import HASH_PATTERN
+from cluster.keys import HASH_PATTERN, MAX_HASHES
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -154,7 +154,7 @@ class TenantConfig(_Section):
     """Streams at one router."""
     adapt_drafters: bool = False
     """Whether tier drafters learn from this tenant's answers, for its own requests alone."""
-    keys: Annotated[KeyHashes, Field(max_length=2)] = ()
+    keys: Annotated[KeyHashes, Field(min_length=1, max_length=MAX_HASHES)] = ()
     """Hashes of the key that its calls must carry, as `polydraft tenants key` prints them: two while keys change.
     Absent: calls need none."""
 

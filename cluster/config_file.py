@@ -33,10 +33,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_tenants(config: Config) -> Config:
-    """The configuration with the tenants that its `tenants_file` now holds, if it names one."""
+    """The configuration with the tenants that its `tenants_file` now holds; ConfigError says where that is wrong."""
     path = config.tenants_file
-    if path is None:
-        return config
+    assert path is not None, "the configuration names no tenants_file"
     tenants = _read(path, "give the path of the tenants' file", "tenants such as `acme: {max_concurrent: 8}`")
     return _validated(path, {**config.model_dump(mode="json", exclude_unset=True), "tenants": tenants})
 
@@ -56,10 +55,18 @@ def _read(path: Path, remedy: str, expected: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); give a UTF-8 text file") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid YAML: {_problem(error)}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {type(document).__name__} at the top; expected {expected}")
     return document
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself: it may hold what nobody shall read in a log."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "it holds characters that YAML does not allow"
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
 
 
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
@@ -101,7 +108,9 @@ def _describe(item: dict[str, Any]) -> str:
             return f"{prefix}missing; add the key"
         case "value_error":
             return prefix + str(item["ctx"]["error"])
-        case _ if "keys" in item["loc"]:  # what stands there may be a key: it is not told
+        case _ if item["loc"][0] == "tenants" and item["loc"][2:3] == (
+            "keys",
+        ):  # what stands there may be a key: it is not told
             return f"{prefix}give one or two hashes that `polydraft tenants key` prints"
         case _:
             return f"{prefix}found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 HASH_PATTERN = r"^sha256:[0-9a-f]{32}:[0-9a-f]{64}$"
 """Scheme, salt and digest."""
+MAX_HASHES = 2
+"""Of a tenant: its callers change from one key to the next at their own time."""
 MAX_KEY_LENGTH = 256
 """Characters; a longer one fits nothing and is not hashed."""
 _PREFIX = "pd_"
@@ -32,11 +34,14 @@ def hash_key(key: str) -> str:
 
 
 def fits(key: str, hashes: Sequence[str]) -> bool:
-    """Whether one of the hashes is the key's. Takes as long for a wrong key as for a right one, and for no hashes."""
+    """Whether one of at most `MAX_HASHES` hashes is the key's.
+
+    Takes as long for a wrong key as for a right one, and for fewer hashes or none: time tells nobody's.
+    """
     if len(key) > MAX_KEY_LENGTH:
         return False
     found = False
-    for one in hashes or (_NOBODYS,):
+    for one in (*hashes, *[_NOBODYS] * (MAX_HASHES - len(hashes))):
         _, salt, digest = one.split(":")
         found |= hmac.compare_digest(_digest(bytes.fromhex(salt), key), digest)
     return found

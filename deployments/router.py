@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from pathlib import Path
 
 from cluster.config import Config
 from cluster.config_file import with_tenants
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 HEALTH_S = 1.0
 TENANTS_S = 1.0
 GRACE_S = 5.0
+FileStamp = tuple[int, int, int]
 
 
 class Router:
@@ -69,8 +71,9 @@ class Router:
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._tell_health()),
             asyncio.create_task(self._directory.keep_registered(me)),
-            asyncio.create_task(self._follow_tenants()),
         ]
+        if self._config.tenants_file is not None:
+            self._tasks.append(asyncio.create_task(self._follow_tenants(self._config.tenants_file)))
 
     def check_health(self) -> None:
         """Raises when something that should run for ever has ended."""
@@ -95,18 +98,18 @@ class Router:
                 await self._front.set_health(f"drafter-{name}", bool(self._fleet.drafters(name)))
             await self._fleet.changed(HEALTH_S)
 
-    async def _follow_tenants(self) -> None:
-        """Serve the tenants that their file names now. A file that is broken changes nothing, and is told once."""
-        told = ""
+    async def _follow_tenants(self, path: Path) -> None:
+        """Serve the tenants that their file names now. A file that is broken changes nothing."""
+        seen: FileStamp | None = None  # it may have changed since the configuration was read
         while True:
-            await asyncio.sleep(TENANTS_S)
-            try:
-                self._service.use_tenants((await asyncio.to_thread(with_tenants, self._config)).tenants)
-                told = ""
-            except ConfigError as error:
-                if str(error) != told:
+            stamp = await asyncio.to_thread(_stamp, path)
+            if stamp != seen:
+                seen = stamp
+                try:
+                    self._service.use_tenants((await asyncio.to_thread(with_tenants, self._config)).tenants)
+                except ConfigError as error:
                     logger.error("the tenants stay as they are: %s", error)
-                told = str(error)
+            await asyncio.sleep(TENANTS_S)
 
 
 class RouterDeployment:
@@ -121,3 +124,12 @@ class RouterDeployment:
 
     async def __del__(self) -> None:
         await self._router.stop()
+
+
+def _stamp(path: Path) -> FileStamp:
+    """Changes when the file does, also when a mounted secret is exchanged under the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

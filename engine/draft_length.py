@@ -196,6 +196,9 @@ class DraftLengths:
         if self._countdown <= 0 or abs(len(drafting) - self._last_sessions) * _CHANGED > self._last_sessions:
             self._evaluate(drafting, num_plain, num_context)
             self._countdown, self._last_sessions = _REEVALUATE_STEPS, len(drafting)
+        for session in drafting:
+            if (session.num_nodes > 0) is not self.drafts:  # it was not there when lengths were last chosen
+                session.num_nodes = self.first_length(session.drafter, session.max_nodes)
         if self._is_new:
             for session in drafting:
                 session.num_nodes = session.max_nodes - self._num_steps % session.max_nodes
@@ -231,19 +234,22 @@ class DraftLengths:
             self._probe_after = min(2 * self._probe_after, _PROBE_AT_LEAST_EVERY)
         self.mode = self._drafting_mode() if wins or self._probes else Mode.PLAIN
         # A further node pays as long as its tokens are worth its time at the best rate there is.
-        must_bring = drafted_rate * (per_row + per_node)
-        acceptance = {name: of.acceptance().tolist() for name, of in rates.items()}
+        self._set_lengths(drafting, drafted_rate * (per_row + per_node))
+        foretold = drafted_rate if self.drafts else plain_rate
+        self._foretold = 0.0 if self._is_new else foretold
+        self._window_tokens, self._window_s = 0, 0.0
+
+    def _set_lengths(self, drafting: Sequence[Drafting], least: float) -> None:
+        """Blocks end where a node's expected tokens fall below `least`; none while nothing is drafted."""
+        acceptance = {name: rates.acceptance().tolist() for name, rates in self._rates.items()}
         for session in drafting:
             session.num_nodes = 0
             if self.drafts:
                 accepted = acceptance[session.drafter][: session.max_nodes]
-                enough = must_bring / session.rate.ratio
+                enough = least / session.rate.ratio
                 length = next((j for j, rate in enumerate(accepted) if rate < enough), len(accepted))
                 session.num_nodes = max(length, 1)
                 self._last_length[session.drafter] = session.num_nodes
-        foretold = drafted_rate if self.drafts else plain_rate
-        self._foretold = 0.0 if self._is_new else foretold
-        self._window_tokens, self._window_s = 0, 0.0
 
     def _drafted(self, drafting: Sequence[Drafting]) -> tuple[Floats, Floats]:
         """Of all sessions, with blocks of at most 1, 2, ... nodes: tokens beyond the target's own, and nodes."""

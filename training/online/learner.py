@@ -95,7 +95,7 @@ class Learner:
         return loss
 
     def loss(self, transcripts: Sequence[Transcript]) -> Tensor:
-        """Nats of all places together, the other ones by their weight."""
+        """Nats of all places together, the other ones by their weight: a scalar, float32."""
         rows_BT = padded([self.vocabulary.rows(transcript.token_ids[: self._context]) for transcript in transcripts])
         hidden_BTD = self.model.model(rows_BT, use_cache=False).last_hidden_state
         loss = self._divergences(hidden_BTD, transcripts).sum()

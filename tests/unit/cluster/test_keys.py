@@ -49,6 +49,32 @@ def test_a_key_in_the_place_of_its_hash_is_refused_and_not_told(tmp_path: Path, 
     assert key not in str(error.value)
 
 
+def test_a_tenant_whose_keys_were_all_taken_away_is_refused_and_not_open_to_all(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("target: {model: m}\ntenants: {acme: {keys: []}}\n")
+
+    with pytest.raises(ConfigError, match=r"tenants\.acme\.keys: give one or two hashes"):
+        load(path)
+
+
+def test_a_tenant_may_be_named_keys(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("target: {model: m}\ntenants: {keys: {max_concurrent: many}}\n")
+
+    with pytest.raises(ConfigError, match=r"tenants\.keys\.max_concurrent: found 'many'"):
+        load(path)
+
+
+def test_a_file_that_is_no_yaml_is_not_told_but_for_the_place(tmp_path: Path) -> None:
+    key = new_key()
+    path = tmp_path / "cluster.yaml"
+    path.write_text(f"target: {{model: m}}\ntenants: {{acme: {{keys: [{key}\n")
+
+    with pytest.raises(ConfigError, match=r"cluster\.yaml: not valid YAML: line 3, column 1: ") as error:
+        load(path)
+    assert key not in str(error.value)
+
+
 def test_a_tenant_has_two_keys_at_most(tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"
     path.write_text(f"target: {{model: m}}\ntenants: {{acme: {{keys: {[hash_key(new_key()) for _ in range(3)]}}}}}\n")

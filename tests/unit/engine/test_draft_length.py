@@ -29,16 +29,20 @@ def simulate(
     drafting_slowdown: float = 1.0,
     wait_per_node_s: float = 0.0,
     noise: random.Random | None = None,
+    comes_and_goes: bool = False,
 ) -> list[int]:
     """Rounds of sessions whose chains are accepted token by token with one probability; the lengths chosen.
 
     With drafts, so many times the time of a step passes from one to the next. With noise times vary by a quarter, the
-    machine's pace drifts, and one step in a hundred takes four times as long.
+    machine's pace drifts, and one step in a hundred takes four times as long. A last session that comes and goes is in
+    every second step only.
     """
+    everyone = sessions
     rng = noise or random.Random(0)
     pace = 1.0
     chosen = []
-    for _ in range(steps):
+    for step in range(steps):
+        sessions = everyone[:-1] if comes_and_goes and step % 2 else everyone
         context = 100 * len(sessions)
         num_tokens = len(sessions)
         lengths.choose(sessions, 0, context)
@@ -271,3 +275,10 @@ def test_what_may_not_draft_is_left_alone() -> None:
     DraftLengths().choose([session], 3, 100)
 
     assert session.num_nodes == 0
+
+
+def test_drafts_that_do_not_pay_are_found_out_also_where_sessions_come_and_go() -> None:
+    """One that came back with the length of its last step drafted on where all were to decode plainly."""
+    chosen = simulate(DraftLengths(), drafting(16), 1e-4, 1e-4, 0.8, 600, drafting_slowdown=4.0, comes_and_goes=True)
+
+    assert chosen[-400:].count(0) > 300

@@ -72,7 +72,7 @@ def settings(tmp_path: Path) -> LearningSettings:
         updates_per_batch=4,
         updates_per_gate=8,
         learning_rate=0.01,
-        other_places=0.0,
+        other_places=1.0,
         new_tokens=8,
         holdout_share=0.25,
         holdout_sessions=8,

@@ -1,4 +1,4 @@
-"""The loss counts exactly the overruled places, by the row before each; updates make the drafter agree there."""
+"""The loss counts overruled places by the target's law and others by their token; updates make the drafter agree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_loss_is_the_divergence_at_the_rows_before_the_overruled_places(
         replace(second, corrections=(Correction(len(second.token_ids), likely),)),
     ]
 
-    loss = Learner(model, vocabulary, settings).loss(transcripts) / 3
+    loss = Learner(model, vocabulary, replace(settings, other_places=0.0)).loss(transcripts) / 3
 
     expected = []
     for transcript, place in ((first, 5), (first, 9), (second, len(second.token_ids))):
@@ -57,7 +57,7 @@ def test_only_what_the_overruled_rows_read_gets_a_gradient(
     embedded: list[torch.Tensor] = []
     model.model.embed_tokens.register_forward_hook(lambda *args: embedded.append(args[2]))
 
-    loss = Learner(model, vocabulary, settings).loss([corrected])
+    loss = Learner(model, vocabulary, replace(settings, other_places=0.0)).loss([corrected])
     (gradient_BTD,) = torch.autograd.grad(loss, embedded)
 
     touched_T = gradient_BTD[0].abs().sum(-1) > 0
@@ -72,7 +72,7 @@ def test_places_beyond_the_drafters_context_are_left_out(
     likely = LikelyTokens((6, 8), (0.5, 0.4))
     long_ids = (near.token_ids * 10)[: CONTEXT + 20]
     long = Transcript(long_ids, 4, (Correction(6, likely), Correction(CONTEXT + 3, likely)))
-    learner = Learner(*drafter, settings)
+    learner = Learner(*drafter, replace(settings, other_places=0.0))
 
     found = learner.loss([long])
     expected = learner.loss([replace(long, corrections=long.corrections[:1])])
@@ -88,7 +88,7 @@ def test_other_places_of_the_answer_teach_their_token_by_their_weight(
     ids = (*transcript.token_ids[:6], 7, *transcript.token_ids[6:8])  # the drafter cannot propose token 7
     corrected = Transcript(ids, 4, (Correction(5, LikelyTokens((ids[5], 1), (0.9, 0.05))),))
 
-    alone = Learner(model, vocabulary, settings).loss([corrected])
+    alone = Learner(model, vocabulary, replace(settings, other_places=0.0)).loss([corrected])
     both = Learner(model, vocabulary, replace(settings, other_places=0.5)).loss([corrected])
 
     logq_TH = draft_logits(model, vocabulary, torch.tensor([vocabulary.rows(ids)]))[0].log_softmax(-1)
