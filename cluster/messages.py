@@ -75,6 +75,8 @@ class Open:
     credit_tokens: int = 0
     correction_top_k: int = 0
     """Of a target: how many likely tokens to tell where it overrules a draft; 0: nothing."""
+    weight: float = 1.0
+    """Of a target: the tenant's share of it while others want theirs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cluster.messages import (
@@ -148,6 +149,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         local=_local_to_pb(body.local) if body.local is not None else None,
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
+        weight=body.weight,
     )
 
 
@@ -165,6 +167,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         local=_local_from_pb(body.local) if body.HasField("local") else None,
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
+        weight=body.weight if math.isfinite(body.weight) and body.weight > 0 else 1.0,
     )
 
 

@@ -49,6 +49,7 @@ def _engine_config(config: Config, model_context: int) -> EngineConfig:
         cuda_graphs=target.cuda_graphs,
         scheduler=SchedulerConfig(
             max_rows=target.token_budget,
+            max_running=target.max_sessions,
             prefill_chunk=target.prefill_chunk,
             draft_deadline_s=target.draft_deadline_s,
             max_context=min(model_context, target.max_context or model_context),

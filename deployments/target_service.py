@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -46,6 +47,7 @@ class _Session:
 
     key: SessionKey
     epoch: int
+    tenant: str
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -71,7 +73,9 @@ class TargetService:
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._engine_ids: dict[SessionKey, int] = {}
-        self._max_sessions = target.max_sessions
+        self._num_sessions: Counter[str] = Counter()
+        """By tenant."""
+        self._max_of_tenant = target.max_sessions + target.max_waiting
         self._load = Heartbeat()
         model, identity = self._engine.target, target_id(target.model)
         tokenizer = tokenizer_hash(target.model / "tokenizer.json")
@@ -123,10 +127,11 @@ class TargetService:
         )
 
     def open(self, key: SessionKey, epoch: int, request: Open) -> None:
-        if len(self._sessions) >= self._max_sessions:
-            raise Overloaded(f"all {self._max_sessions} sessions of a target replica are taken; try again shortly")
+        if self._num_sessions[request.tenant] >= self._max_of_tenant:
+            raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch)
+        self._sessions[session_id] = _Session(key, epoch, request.tenant)
+        self._num_sessions[request.tenant] += 1
         self._engine_ids[key] = session_id
         opened = OpenRequest(
             session_id=session_id,
@@ -141,6 +146,7 @@ class TargetService:
             max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
             correction_top_k=min(request.correction_top_k, self._hello.vocab_size),
+            weight=request.weight,
         )
         self._submit(session_id, lambda engine: engine.open(opened))
 
@@ -163,8 +169,14 @@ class TargetService:
     def close(self, key: SessionKey) -> None:
         session_id = self._engine_ids.pop(key, None)
         if session_id is not None:
-            del self._sessions[session_id]
+            self._forget(session_id)
             self._loop.submit(lambda engine: engine.close(session_id))
+
+    def _forget(self, session_id: int) -> _Session | None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._num_sessions[session.tenant] -= 1
+        return session
 
     # -- between the loop and the engine -------------------------------------------------------------------------
 
@@ -180,7 +192,7 @@ class TargetService:
         self._loop.submit(run)
 
     def _refuse(self, session_id: int, error: PolydraftError) -> None:
-        session = self._sessions.pop(session_id, None)
+        session = self._forget(session_id)
         if session is not None:
             self._engine_ids.pop(session.key, None)
             self.server.fail(session.key, session.epoch, error)

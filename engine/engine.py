@@ -371,8 +371,8 @@ class Engine:
 
     @property
     def num_waiting(self) -> int:
-        """Sequences without KV pages."""
-        return sum(not sequence.admitted for sequence in self.scheduler.sequences.values())
+        """Sequences without KV pages. May be asked from another thread: what is counted is a copy."""
+        return sum(not sequence.admitted for sequence in list(self.scheduler.sequences.values()))
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages, sequences and counters agree."""

@@ -1,16 +1,20 @@
 """Which sequences run in the next step, with how many tokens and which drafts. Pure: the clock is an argument.
 
-Order: running sequences first, then prefill, oldest first, under a budget of rows. While a sequence is running, prefill
-takes at most one chunk of a step, however many prompts wait. When KV pages run out: pages that nobody holds are
-evicted, then a draft is dropped, then the youngest sequence of the tenant that holds most is preempted and computed
-again later with the same text (by invariance).
+Who runs at all: the tenant with the fewest places for its weight is let in first, and one below its share of places or
+pages preempts another above its own. Order in a step: running sequences before prefill, the tenant that was served
+least first, of its sequences the oldest, under a budget of rows. While a sequence is running, prefill takes at most one
+chunk of a step, however many prompts wait. When KV pages run out: pages that nobody holds are evicted, then a draft is
+dropped, then the youngest sequence of the tenant that holds most for its weight is preempted and computed again later
+with the same text (by invariance).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
+from engine.fair_share import FairShare
 from engine.pages import PageId, PagePool, num_pages_for
 from engine.prefixes import PrefixIndex
 from engine.rows import RowBudget
@@ -25,6 +29,8 @@ GATHER_SHARE = 0.15
 class SchedulerConfig:
     max_rows: int = 256
     """Packed rows of one step."""
+    max_running: int = 64
+    """Sequences that run at once; others wait for a place. One whose reader is slow takes none meanwhile."""
     prefill_chunk: int = 64
     """Tokens prefilled in one step, of all sequences together, while another sequence is running."""
     draft_deadline_s: float = 0.25
@@ -63,6 +69,17 @@ class Plan:
     """Without work: seconds until a deadline passes; None: until new input."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Shortage:
+    """Places or pages that a sequence waits for."""
+
+    holders: SequenceOf[Sequence]
+    held: Counter[str]
+    """By tenant."""
+    wanted: int
+    total: int
+
+
 @dataclass(slots=True)
 class Scheduler:
     """Decides; owns the pages' distribution but no tensor."""
@@ -74,6 +91,7 @@ class Scheduler:
     """Moving average of step times; the engine feeds it."""
     num_preemptions: int = 0
     prefixes: PrefixIndex = field(init=False)
+    shares: FairShare = field(default_factory=FairShare)
 
     def __post_init__(self) -> None:
         self.prefixes = PrefixIndex(self.pool, self.config.shared_prefixes, self.config.prefix_sharing)
@@ -84,8 +102,9 @@ class Scheduler:
 
     def plan(self, now_s: float) -> Plan:
         """Decide the next step. Takes pages for what it plans; marks sequences that sit out."""
+        self.shares.update({s.request.tenant: s.request.weight for s in self.sequences.values()})
         self._admit()
-        active = [sequence for sequence in self._by_age() if sequence.admitted and sequence.credit_tokens > 0]
+        active = [sequence for sequence in self._by_age() if sequence.is_running]
         late = {sequence.id for sequence in active if self._is_late(sequence, now_s)}
         runnable = [s for s in active if not s.awaits_block or s.id in late]
         missing = [s for s in active if s.awaits_block and s.id not in late]
@@ -123,19 +142,73 @@ class Scheduler:
         return sorted(self.sequences.values(), key=lambda sequence: sequence.arrival)
 
     def _admit(self) -> None:
-        """Let waiting sequences in, oldest first, while the pages for their tokens are known or free."""
-        for sequence in self._by_age():
-            if sequence.admitted:
-                continue
-            self.prefixes.extend(sequence)
-            # One page more, so that a newcomer is not preempted at once.
-            wanted = min(num_pages_for(len(sequence.token_ids), self.pool.page_size) + 1, self.pool.num_usable)
-            if wanted - len(sequence.pages) > self.pool.num_free:
-                self._release_pages(sequence)
+        """Let waiting sequences in while there are places, and while their tokens' pages are known or free.
+
+        The tenant with the fewest places for its weight comes first, of its sequences the oldest. One that finds no
+        room keeps those behind it waiting, however small they are, unless its tenant has its share already.
+        """
+        passed: set[str] = set()
+        while True:
+            places = Counter(sequence.request.tenant for sequence in self._running())
+            waiting = [s for s in self.sequences.values() if not s.admitted and not s.is_paused]
+            waiting = [s for s in waiting if s.request.tenant not in passed]
+            if not waiting:
                 return
-            self.pool.grow(sequence.pages, len(sequence.token_ids))
-            sequence.admitted = True
-            self.prefixes.counters.lookups += 1
+            sequence = min(waiting, key=lambda s: (places[s.request.tenant] / s.request.weight, s.arrival))
+            tenant = sequence.request.tenant
+            while not self._let_in(sequence):
+                shortage = self._shortage(sequence)
+                victim = self._victim_for(tenant, shortage)
+                if victim is not None:
+                    self.preempt(victim)
+                elif shortage.held[tenant] < self.shares.share(tenant, shortage.total):
+                    return
+                else:
+                    passed.add(tenant)
+                    break
+
+    def _let_in(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence its place and pages; False, with nothing changed, if there are none."""
+        if len(self._running()) >= self.config.max_running:
+            return False
+        self.prefixes.extend(sequence)
+        if self._num_wanted_pages(sequence) - len(sequence.pages) > self.pool.num_free:
+            self._release_pages(sequence)
+            return False
+        self.pool.grow(sequence.pages, len(sequence.token_ids))
+        sequence.admitted = True
+        self.prefixes.counters.lookups += 1
+        return True
+
+    def _num_wanted_pages(self, sequence: Sequence) -> int:
+        """For its tokens, and one page more, so that a newcomer is not preempted at once."""
+        return min(num_pages_for(len(sequence.token_ids), self.pool.page_size) + 1, self.pool.num_usable)
+
+    def _running(self) -> list[Sequence]:
+        return [sequence for sequence in self.sequences.values() if sequence.is_running]
+
+    def _shortage(self, newcomer: Sequence) -> _Shortage:
+        """What a sequence that could not be let in waits for."""
+        running = self._running()
+        if len(running) >= self.config.max_running:
+            held = Counter(sequence.request.tenant for sequence in running)
+            return _Shortage(running, held, 1, self.config.max_running)
+        holders = [sequence for sequence in self.sequences.values() if sequence.pages]
+        held = Counter({tenant: len(pages) for tenant, pages in _pages_by_tenant(holders).items()})
+        return _Shortage(holders, held, self._num_wanted_pages(newcomer), self.pool.num_usable)
+
+    def _victim_for(self, tenant: str, shortage: _Shortage) -> Sequence | None:
+        """Who gives way to a newcomer of a tenant; None: it waits.
+
+        One whose reader is slow, else the youngest of the tenant most above its share, if the newcomer's stays within
+        its own. So both stay on their side of their shares, and nobody preempts back.
+        """
+        if paused := [sequence for sequence in shortage.holders if sequence.is_paused]:
+            return max(paused, key=lambda s: s.arrival)
+        if shortage.held[tenant] + shortage.wanted > self.shares.share(tenant, shortage.total):
+            return None
+        over = self.shares.most_over(shortage.held, shortage.total)
+        return max((s for s in shortage.holders if s.request.tenant == over), key=lambda s: s.arrival, default=None)
 
     def _release_pages(self, sequence: Sequence) -> None:
         self.pool.shrink(sequence.pages, 0)
@@ -159,12 +232,12 @@ class Scheduler:
         return max(min(gather_s, deadline_s), 0.0)
 
     def _assign(self, runnable: SequenceOf[Sequence], late: set[int], num_running: int) -> list[Work]:
-        """Give each sequence rows and pages, oldest first, decoding before prefill."""
+        """Give each sequence rows and pages, in turn, decoding before prefill."""
         prefill_rows = self.config.prefill_chunk if num_running else self.config.max_rows
         rows = RowBudget.of_step(self.config.max_rows, prefill_rows, [s.num_pending for s in runnable])
         work: list[Work] = []
         planned: set[int] = set()
-        for sequence in sorted(runnable, key=lambda s: (s.num_pending > 1, s.arrival)):
+        for sequence in sorted(runnable, key=self._turn):
             if not sequence.admitted:
                 continue
             self.prefixes.extend(sequence)  # others may have filled pages since it was admitted
@@ -178,10 +251,15 @@ class Scheduler:
                 if not self._make_room(sequence, num_tokens, planned):
                     continue
             rows.take(sequence.num_pending, num_tokens, len(tree))
+            self.shares.charge(sequence.request.tenant, num_tokens + len(tree))
             planned.add(sequence.id)
             had_block = completes and sequence.draft is not None
             work.append(Work(sequence, num_tokens, tree, sequence.id in late, had_block))
         return work
+
+    def _turn(self, sequence: Sequence) -> tuple[bool, float, int]:
+        """Whose turn in a step is next: the least."""
+        return sequence.num_pending > 1, self.shares.served(sequence.request.tenant), sequence.arrival
 
     def _tree(self, sequence: Sequence, rows_left: int) -> TokenTree:
         """The sequence's block, cut to what can still be committed; the round adds one token of the target's own."""
@@ -203,9 +281,19 @@ class Scheduler:
         return True
 
     def _victim(self, planned: set[int]) -> Sequence | None:
-        """The youngest sequence of the tenant that holds most pages, of those not yet planned for this step."""
+        """Of those not yet planned for this step: one whose reader is slow, else the youngest of the tenant that holds
+        most pages for its weight."""
         candidates = [s for s in self.sequences.values() if s.pages and s.id not in planned]
-        held: dict[str, set[PageId]] = {}
-        for sequence in candidates:
-            held.setdefault(sequence.request.tenant, set()).update(sequence.pages)
-        return max(candidates, key=lambda s: (len(held[s.request.tenant]), s.arrival), default=None)
+        held = _pages_by_tenant(candidates)
+        return max(
+            candidates,
+            key=lambda s: (s.is_paused, len(held[s.request.tenant]) / s.request.weight, s.arrival),
+            default=None,
+        )
+
+
+def _pages_by_tenant(sequences: SequenceOf[Sequence]) -> dict[str, set[PageId]]:
+    held: dict[str, set[PageId]] = {}
+    for sequence in sequences:
+        held.setdefault(sequence.request.tenant, set()).update(sequence.pages)
+    return held

@@ -39,6 +39,8 @@ class OpenRequest:
     """Length of the whole answer, tokens committed elsewhere included."""
     round: int = 0
     tenant: str = ""
+    weight: float = 1.0
+    """Of the tenant: its share of the engine while others want theirs."""
     local: LocalDrafting | None = None
     """None waits for a block before each round."""
     drafter: str = ""
@@ -130,9 +132,18 @@ class Sequence:
         return self.local is None and self.asked_nodes > 0 and not self.is_prefilling and self.draft is None
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it may not commit anything before `add_credit`."""
+        return self.credit_tokens <= 0
+
+    @property
+    def is_running(self) -> bool:
+        return self.admitted and not self.is_paused
+
+    @property
     def can_draft(self) -> bool:
         """Whether a block would be used by the next round."""
-        return self.admitted and self.credit_tokens > 0 and not self.is_prefilling
+        return self.is_running and not self.is_prefilling
 
     def draft_by(self, local: LocalDrafting | None) -> None:
         """Draft inside the target's step from now on, or (None) wait for blocks from outside."""

@@ -38,7 +38,8 @@ def tiny_config(directory: Path, **sections: Any) -> Config:
     target = {
         "model": str(directory / "target"),
         "num_pages": 64,
-        "max_sessions": 3,
+        "max_sessions": 2,
+        "max_waiting": 1,
         "shared_prefixes": [" ".join(f"t{number}" for number in NAMED)],
     }
     drafters = {"de": {"method": "lm", "model": str(directory / "drafter")}, "lookup": {"method": "ngram"}}

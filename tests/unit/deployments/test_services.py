@@ -164,11 +164,17 @@ async def test_what_cannot_be_decoded_closes_the_session_with_the_reason(target:
     assert isinstance(body.error, ContextTooLong)
 
 
-async def test_a_full_target_says_so(target: Router) -> None:
-    await target.send(*(Message(session, 1, _open(None, credit=0)) for session in (1, 2, 3, 4)))
+async def test_a_tenant_with_all_its_sessions_hears_so_and_others_are_taken(target: Router) -> None:
+    flood = [Message(session, 1, _open(None, credit=0)) for session in (1, 2, 3, 4)]
+    await target.send(*flood, Message(5, 1, replace(_open(PLAIN), tenant="other")))
 
     message = await target.receive()
 
     assert message.session == 4
     assert isinstance(message.body, Close)
     assert isinstance(message.body.error, Overloaded)
+    assert [verdict.base_length for verdict in await _verdicts(target, 5)][:1] == [len(PROMPT)]
+
+    await target.send(Message(1, 1, Close()), Message(6, 1, _open(PLAIN)))
+
+    assert (await _verdicts(target, 6))[-1].finish_reason is not None

@@ -23,7 +23,14 @@ class Harness:
     """A scheduler whose steps are taken by hand: no draft is right, each round commits one token."""
 
     def __init__(self, num_pages: int = 100, prefill_chunk: int = 64, sharing: bool = True) -> None:
-        config = SchedulerConfig(64, prefill_chunk, 0.0, 1000, sharing, shared_prefixes=(PUBLIC,))
+        config = SchedulerConfig(
+            max_rows=64,
+            prefill_chunk=prefill_chunk,
+            draft_deadline_s=0.0,
+            max_context=1000,
+            prefix_sharing=sharing,
+            shared_prefixes=(PUBLIC,),
+        )
         self.scheduler = Scheduler(config, PagePool(num_pages, PAGE_SIZE))
         self.pool, self.prefixes = self.scheduler.pool, self.scheduler.prefixes
         self.num_opened = 0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.pages import PagePool
 from engine.sampling import SamplingParams
@@ -14,8 +18,10 @@ STEP_S = 1.0
 DEADLINE_S = 10.0
 
 
-def _scheduler(num_pages: int = 100, max_rows: int = 64) -> Scheduler:
-    config = SchedulerConfig(max_rows=max_rows, prefill_chunk=8, draft_deadline_s=DEADLINE_S, max_context=1000)
+def _scheduler(num_pages: int = 100, max_rows: int = 64, max_running: int = 64) -> Scheduler:
+    config = SchedulerConfig(
+        max_rows=max_rows, max_running=max_running, prefill_chunk=8, draft_deadline_s=DEADLINE_S, max_context=1000
+    )
     scheduler = Scheduler(config, PagePool(num_pages, page_size=4))
     scheduler.predicted_step_s = STEP_S
     return scheduler
@@ -227,3 +233,133 @@ def test_integrity_check_finds_a_page_with_two_owners() -> None:
 
     with pytest.raises(AssertionError, match="reference counts"):
         scheduler.check_integrity()
+
+
+def _wait_for_a_place(scheduler: Scheduler, number: int, tenant: str, length: int = 5, weight: float = 1.0) -> Sequence:
+    token_ids = tuple(range(1000 * number, 1000 * number + length))
+    request = OpenRequest(
+        number, token_ids, length, SamplingParams(), 500, tenant=tenant, weight=weight, local=LocalDrafting()
+    )
+    sequence = scheduler.sequences[number] = Sequence.open(request, number, now_s=0.0)
+    return sequence
+
+
+def _running_of(scheduler: Scheduler) -> dict[str, int]:
+    return dict(Counter(s.request.tenant for s in scheduler.sequences.values() if s.is_running))
+
+
+def test_one_tenant_may_have_all_places_until_another_wants_its_share() -> None:
+    scheduler = _scheduler(max_running=4)
+    for number in range(8):
+        _wait_for_a_place(scheduler, number, "flooder")
+    _read(scheduler, 1.0)
+    assert _running_of(scheduler) == {"flooder": 4}
+
+    for number in (8, 9, 10):
+        _wait_for_a_place(scheduler, number, "victim")
+    first = _read(scheduler, 2.0)
+
+    assert _running_of(scheduler) == {"flooder": 2, "victim": 2}
+    assert {8, 9} <= first.keys()
+    assert [s.id for s in scheduler.sequences.values() if s.is_running and s.request.tenant == "flooder"] == [0, 1]
+    for step in range(20):
+        _read(scheduler, 3.0 + step)
+    assert _running_of(scheduler) == {"flooder": 2, "victim": 2}
+    assert scheduler.num_preemptions == 2
+    scheduler.check_integrity()
+
+
+def test_places_are_shared_by_weight() -> None:
+    scheduler = _scheduler(max_running=8)
+    for number in range(10):
+        _wait_for_a_place(scheduler, number, "light", weight=1.0)
+    _read(scheduler, 1.0)
+    for number in range(10, 20):
+        _wait_for_a_place(scheduler, number, "heavy", weight=3.0)
+    _read(scheduler, 2.0)
+
+    assert _running_of(scheduler) == {"light": 2, "heavy": 6}
+
+
+def test_a_tenant_whose_sequences_hold_all_pages_gives_way_for_anothers_share() -> None:
+    scheduler = _scheduler(num_pages=17)
+    for number in range(8):
+        _wait_for_a_place(scheduler, number, "flooder")  # two pages each
+    _read(scheduler, 1.0)
+    newcomer = _wait_for_a_place(scheduler, 8, "victim", length=20)  # six of its eight
+
+    assert 8 in _read(scheduler, 2.0)
+
+    assert newcomer.is_running
+    scheduler.check_integrity()
+
+
+def test_the_prompt_of_the_tenant_that_was_served_least_is_read_first() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, 0, local=True, tenant="flooder")
+    for number in (1, 2, 3):
+        _wait_for_a_place(scheduler, number, "flooder", length=30)
+    _read(scheduler, 1.0)
+    _wait_for_a_place(scheduler, 4, "victim", length=6)
+    _read(scheduler, 2.0)  # it begins level with the others
+
+    assert _read(scheduler, 3.0)[4] == 6
+
+
+def test_who_reads_slowly_holds_neither_a_place_nor_pages_that_others_need() -> None:
+    scheduler = _scheduler(num_pages=9, max_running=2)
+    slow = [_add(scheduler, number, local=True) for number in (1, 2)]
+    for sequence in slow:
+        sequence.credit_tokens = 0
+    others = [_wait_for_a_place(scheduler, number, "", length=11) for number in (3, 4)]
+
+    _read(scheduler, 1.0)
+
+    assert all(sequence.is_running for sequence in others)
+    assert not any(sequence.pages for sequence in slow)
+    scheduler.check_integrity()
+    for sequence in slow:
+        sequence.credit_tokens = 10
+    for sequence in others:
+        scheduler.remove(sequence.id)
+    assert _read(scheduler, 2.0).keys() == {1, 2}
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(1, 12), st.integers(0, 6)), max_size=30
+)
+"""Tenant, tokens of the prompt, tokens of the answer, steps before the next one comes."""
+
+
+@settings(deadline=None)
+@given(ARRIVALS, st.integers(2, 6), st.integers(14, 30))
+def test_whoever_comes_is_served_to_the_end(
+    arrivals: list[tuple[str, int, int, int]], max_running: int, num_pages: int
+) -> None:
+    scheduler = _scheduler(num_pages=num_pages, max_running=max_running)
+    left: dict[int, int] = {}
+    coming = deque(arrivals)
+    pause, number = 0, 0
+
+    for step in range(5_000):
+        while coming and pause == 0:
+            tenant, length, answer, pause = coming.popleft()
+            _wait_for_a_place(scheduler, number, tenant, length, weight={"a": 1.0, "b": 2.0, "c": 0.5}[tenant])
+            left[number] = answer
+            number += 1
+        pause = max(pause - 1, 0)
+        plan = scheduler.plan(float(step))
+        assert plan.work or not left, "somebody is there and nobody runs"
+        assert sum(scheduler_sequence.is_running for scheduler_sequence in scheduler.sequences.values()) <= max_running
+        for work in plan.work:
+            work.sequence.append([7] if work.completes else [])
+            work.sequence.num_cached += work.num_tokens
+            scheduler.prefixes.register(work.sequence)
+            left[work.sequence.id] -= work.completes
+            if left[work.sequence.id] == 0:
+                scheduler.remove(work.sequence.id)
+                del left[work.sequence.id]
+        scheduler.check_integrity()
+        if not left and not coming:
+            return
+    raise AssertionError(f"not served after 5,000 steps: {left}")
