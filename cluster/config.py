@@ -18,6 +18,7 @@ LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Fraction = Annotated[float, Field(ge=0, le=1_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1 << 31)]
+Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
 # YAML has no paths and, strict as the schema is, takes no list for a tuple.
 FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
 Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -76,6 +77,9 @@ class TargetConfig(_Section):
     num_pages: Count = 512
     page_size: Count = 16
     max_sessions: Count = 64
+    """Sequences that a replica decodes at once. Tenants share the places, and the steps, by weight."""
+    max_waiting: Count = 256
+    """Sequences of one tenant that may wait at a replica beyond those."""
     token_budget: Count = 256
     """Rows of one step: prefill chunks, single tokens and draft nodes together."""
     prefill_chunk: Count = 64
@@ -150,8 +154,19 @@ class TenantConfig(_Section):
     """Absent: all."""
     drafters: Names | None = None
     """Absent: all."""
+    weight: Annotated[float, Field(ge=0.001, le=1_000)] = 1.0
+    """Its share of places and steps at a target replica while others want theirs."""
     max_concurrent: Count = 64
-    """Streams at one router."""
+    """Streams at once, at all routers together."""
+    max_tokens: Count | None = None
+    """Longest answer, if that is less than `limits.max_tokens`."""
+    requests_per_s: Rate | None = None
+    """Absent, here and below: no limit. Each holds for all routers together."""
+    prompt_tokens_per_minute: Count | None = None
+    output_tokens_per_minute: Count | None = None
+    """Answers of a tenant that is at this limit slow down; the others refuse requests."""
+    burst_s: Annotated[float, Field(ge=1, le=3_600)] = 1.0
+    """How many seconds of what a tenant does not use it may use later."""
     adapt_drafters: bool = False
     """Whether tier drafters learn from this tenant's answers, for its own requests alone."""
     keys: Annotated[KeyHashes, Field(min_length=1, max_length=MAX_HASHES)] = ()
@@ -167,6 +182,7 @@ class LimitsConfig(_Section):
     max_tokens: Count = 4_096
     max_stop_strings: Count = 16
     max_concurrent_streams: Count = 256
+    """Of a router, all tenants together."""
     slow_reader_s: Seconds = 30.0
     """A stream whose client takes nothing for so long is cancelled."""
     credit_tokens: Annotated[int, Field(ge=8)] = 64

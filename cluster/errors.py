@@ -57,6 +57,11 @@ class Unauthenticated(PolydraftError):
 class Overloaded(PolydraftError):
     code = "OVERLOADED"
 
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """When to come back."""
+
 
 class Unavailable(PolydraftError):
     code = "UNAVAILABLE"

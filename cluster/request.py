@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cluster.config import LimitsConfig
+from cluster.config import LimitsConfig, TenantConfig
 from cluster.errors import ContextTooLong, InvalidRequest, NotImplementedYet
 from cluster.messages import Sampling
 from cluster.text import ChatTurn, Tokenizer
@@ -72,6 +72,8 @@ class Request:
 
     request_id: str
     tenant: str
+    weight: float
+    """Of the tenant."""
     language: str
     """Of the input; "und" if unknown."""
     prompt_ids: tuple[int, ...]
@@ -91,12 +93,17 @@ class Request:
     """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
 
 
-def check_fields(raw: RawRequest, limits: LimitsConfig) -> None:
+def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:
+    """Tokens that this tenant may ask for."""
+    return min(limits.max_tokens, tenant.max_tokens or limits.max_tokens)
+
+
+def check_fields(raw: RawRequest, limits: LimitsConfig, longest: int) -> None:
     """Refuse values that no request may have. Needs neither model nor tokenizer."""
     if raw.not_built:
         raise NotImplementedYet(f"{', '.join(raw.not_built)}: declared but not built yet; leave it unset")
-    if raw.max_tokens is not None and not 1 <= raw.max_tokens <= limits.max_tokens:
-        raise InvalidRequest(f"max_tokens: found {raw.max_tokens}; give 1 to {limits.max_tokens}")
+    if raw.max_tokens is not None and not 1 <= raw.max_tokens <= longest:
+        raise InvalidRequest(f"max_tokens: found {raw.max_tokens}; give 1 to {longest}")
     if raw.temperature is not None and not (math.isfinite(raw.temperature) and raw.temperature >= 0):
         raise InvalidRequest(f"sampling.temperature: found {raw.temperature}; give a finite number of at least 0")
     if raw.top_p is not None and not 0 < raw.top_p <= 1:
@@ -160,9 +167,9 @@ def encode(content: str | list[ChatTurn], tokenizer: Tokenizer, max_context: int
     return tuple(ids)
 
 
-def answer_length(raw: RawRequest, limits: LimitsConfig, num_prompt_tokens: int, max_context: int) -> int:
+def answer_length(raw: RawRequest, limits: LimitsConfig, longest: int, num_prompt_tokens: int, max_context: int) -> int:
     """Tokens that the answer may have: what was asked for, as far as the context reaches."""
-    wanted = min(limits.default_max_tokens, limits.max_tokens) if raw.max_tokens is None else raw.max_tokens
+    wanted = min(limits.default_max_tokens, longest) if raw.max_tokens is None else raw.max_tokens
     return min(wanted, max_context - num_prompt_tokens)
 
 

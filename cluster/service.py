@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cluster import request as checks
 from cluster.admission import Admission
+from cluster.budgets import Budgets
 from cluster.config import Config, TenantConfig
 from cluster.errors import TargetChanged
 from cluster.events import Event
@@ -47,6 +48,7 @@ class GenerationService:
         tokenizer: Tokenizer,
         detector: Detector,
         fleet: Fleet,
+        budgets: Budgets,
         now: Callable[[], float],
     ) -> None:
         self._config = config
@@ -54,6 +56,7 @@ class GenerationService:
         self._tokenizer = tokenizer
         self._detector = detector
         self._fleet = fleet
+        self._budgets = budgets
         self._now = now
         self._numbers = itertools.count(1)
         self._settings = SessionSettings(
@@ -72,29 +75,36 @@ class GenerationService:
     ) -> AsyncGenerator[Event, None]:
         """The events of one answer; raises PolydraftError."""
         tenant = authenticate(self._config.all_tenants, tenant_name, key)
-        with self.admission.admitted(tenant):
-            request = await self._prepare(raw, tenant, request_id)
-            session = Session(next(self._numbers), request, self._fleet, self._tokenizer, self._settings, self._now)
-            async with aclosing(session.events()) as events:
-                async for event in events:
-                    yield event
+        with self.admission.admitted():
+            async with self._budgets.stream(tenant):
+                request = await self._prepare(raw, tenant, request_id)
+                await self._budgets.pay_prompt(tenant, len(request.prompt_ids))
+                async with aclosing(self._session(request, tenant).events()) as events:
+                    async for event in events:
+                        yield event
+
+    def _session(self, request: Request, tenant: Tenant) -> Session:
+        pace = self._budgets.pace_of(tenant)
+        return Session(next(self._numbers), request, self._fleet, self._tokenizer, self._settings, pace, self._now)
 
     async def _prepare(self, raw: RawRequest, tenant: Tenant, request_id: str) -> Request:
         limits = self._config.limits
-        checks.check_fields(raw, limits)
+        longest = checks.longest_answer(limits, tenant.config)
+        checks.check_fields(raw, limits, longest)
         stop = checks.stop_strings(raw)
         content = checks.content_of(raw, limits)
         text = checks.plain_text(content)
         language = choose_language(raw, tenant, self._config, lambda: self._detect(text))
         choice = choose_drafter(raw, language, tenant, self._config)
         prompt_ids = await self._encode(content, len(text))
-        max_tokens = checks.answer_length(raw, limits, len(prompt_ids), self._facts.max_context)
+        max_tokens = checks.answer_length(raw, limits, longest, len(prompt_ids), self._facts.max_context)
         resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
         if resume is not None:
             self._check_numerics(resume.numerics_id)
         return Request(
             request_id=request_id,
             tenant=tenant.name,
+            weight=tenant.config.weight,
             language=language,
             prompt_ids=prompt_ids,
             sampling=checks.sampling_of(raw),

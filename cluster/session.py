@@ -8,8 +8,9 @@ replaced by another replica of the same numerics, opened with prompt and committ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from cluster.answer import Answer
 from cluster.errors import Overloaded, TargetChanged, Unavailable
@@ -21,8 +22,19 @@ from cluster.routing import OFF, choose_target
 from cluster.sides import PLAIN, Arrival, DraftSide, Inbox, TargetSide, stop_waiting, wait_again
 from cluster.text import Tokenizer
 
+T = TypeVar("T")
 MAX_FAILOVERS = 5
 """A request that kills its replicas must not go through all there are."""
+
+
+class Pace(Protocol):
+    """How fast an answer may be written."""
+
+    def wrote(self, num_tokens: int) -> None:
+        """So many tokens were sent."""
+
+    async def may_go_on(self) -> None:
+        """Returns when more may be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +56,13 @@ class Session:
         fleet: Fleet,
         tokenizer: Tokenizer,
         settings: SessionSettings,
+        pace: Pace,
         now: Callable[[], float],
     ) -> None:
         self._request = request
         self._fleet = fleet
         self._settings = settings
+        self._pace = pace
         self._now = now
         self._deadline = now() + request.time_budget_s if request.time_budget_s else None
         self._inbox: Inbox = asyncio.Queue()
@@ -72,7 +86,7 @@ class Session:
                 if chunk is not None:
                     await asyncio.sleep(0)  # what was sent to the drafter leaves before the chunk is written
                     yield chunk
-                    self._target.taken(len(chunk.token_ids))
+                    await self._take(chunk)
             yield self._answer.finished()
         finally:
             self._target.close()
@@ -102,14 +116,26 @@ class Session:
 
     async def _next_arrival(self) -> Arrival | None:
         """What comes next from either side; None when the time budget is spent."""
+        return await self._before_deadline(self._inbox.get())
+
+    async def _take(self, chunk: Chunk) -> None:
+        """Let the target go on: no faster than the caller reads, nor than its tenant's budget allows."""
+        self._pace.wrote(len(chunk.token_ids))
+        if self._answer.finish_reason is None:
+            await self._before_deadline(self._pace.may_go_on())
+            self._target.taken(len(chunk.token_ids))
+
+    async def _before_deadline(self, work: Coroutine[object, object, T]) -> T | None:
+        """Its result, or None when the time budget is spent before."""
         if self._deadline is None:
-            return await self._inbox.get()
+            return await work
         remaining_s = self._deadline - self._now()
         if remaining_s <= 0:
+            work.close()
             return None
         try:
             async with asyncio.timeout(remaining_s):
-                return await self._inbox.get()
+                return await work
         except TimeoutError:
             return None
 

@@ -111,6 +111,7 @@ class TargetSide(Side):
                 local=local,
                 credit_tokens=self._credit_tokens,
                 correction_top_k=request.correction_top_k,
+                weight=request.weight,
             ),
         )
 

@@ -1,7 +1,7 @@
-"""Which replicas there are: one named actor where they register, and where routers and `serve` look.
+"""What all replicas must agree on: one named actor, where they register and where routers lease the tenants' limits.
 
-The table is plain memory: replicas register again every few seconds, so an actor that was restarted is soon complete,
-and routers work from their last copy meanwhile.
+Both are plain memory: replicas register again every second and routers tell what they hold, so an actor that was
+restarted is soon complete. Routers work from their last copy meanwhile.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayError
+
+from cluster.ledger import Claim, Ledger, Settled
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ NAMESPACE = "polydraft"
 REGISTER_S = 1.0
 EXPIRY_S = 5.0
 _CALL_S = 5.0
+_SETTLE_S = 0.5
+"""A request waits for this answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Directory:
         self._clock = clock
         self._expiry_s = expiry_s
         self._seen: dict[str, tuple[float, Registration]] = {}
+        self._ledger = Ledger()
 
     def register(self, registration: Registration) -> None:
         """Add or renew."""
@@ -59,6 +64,11 @@ class Directory:
         oldest = self._clock() - self._expiry_s
         self._seen = {key: entry for key, entry in self._seen.items() if entry[0] >= oldest}
         return [registration for _, registration in self._seen.values()]
+
+    def settle(self, router_id: str, claims: Sequence[Claim]) -> Settled:
+        """Lease parts of tenants' limits to a router."""
+        num_routers = sum(registration.kind == "router" for registration in self.replicas())
+        return Settled(self._ledger.settle(router_id, claims, max(num_routers, 1), self._clock()), num_routers)
 
 
 class DirectoryClient:
@@ -79,17 +89,22 @@ class DirectoryClient:
         found = await self._call("replicas")
         return found if isinstance(found, list) else None
 
+    async def settle(self, router_id: str, claims: Sequence[Claim]) -> Settled | None:
+        """None while the directory is down."""
+        settled = await self._call("settle", router_id, claims, timeout_s=_SETTLE_S)
+        return settled if isinstance(settled, Settled) else None
+
     async def keep_registered(self, registration: Registration) -> None:
         """Register now and again until cancelled."""
         while True:
             await self.register(registration)
             await asyncio.sleep(REGISTER_S)
 
-    async def _call(self, method: str, *arguments: object) -> object:
+    async def _call(self, method: str, *arguments: object, timeout_s: float = _CALL_S) -> object:
         try:
             if self._actor is None:
                 self._actor = start_directory(self._name)
-            async with asyncio.timeout(_CALL_S):
+            async with asyncio.timeout(timeout_s):
                 return await getattr(self._actor, method).remote(*arguments)
         except (RayError, TimeoutError, ValueError) as error:
             self._actor = None

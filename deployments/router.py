@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
+from cluster.budgets import Budgets
 from cluster.config import Config
 from cluster.config_file import with_tenants
 from cluster.errors import ConfigError
@@ -48,12 +50,14 @@ class Router:
                 lease_s=config.limits.lease_s,
             )
         )
+        self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic)
         service = GenerationService(
             config,
             target_facts(config),
             Tokenizer(model),
             LanguageDetector(config.known_languages),
             self._fleet,
+            self._budgets,
             time.monotonic,
         )
         self._service = service
@@ -69,6 +73,7 @@ class Router:
         me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
         self._tasks = [
             asyncio.create_task(self._fleet.follow(self._directory)),
+            asyncio.create_task(self._budgets.keep_settled()),
             asyncio.create_task(self._tell_health()),
             asyncio.create_task(self._directory.keep_registered(me)),
         ]

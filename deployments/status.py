@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import grpc
 
 from cluster import errors
@@ -9,6 +11,8 @@ from protos.v1 import types_pb2
 
 ERROR_METADATA = "polydraft-error"
 """Trailing metadata that carries the code's name."""
+RETRY_METADATA = "grpc-retry-pushback-ms"
+"""Trailing metadata of Overloaded: when to come back, under the name that gRPC has for it (its proposal A6)."""
 
 _PREFIX = "ERROR_CODE_"
 _STATUS: dict[type[errors.PolydraftError], grpc.StatusCode] = {
@@ -34,8 +38,11 @@ def status_of(error: errors.PolydraftError) -> grpc.StatusCode:
 
 
 def trailing_metadata(error: errors.PolydraftError) -> tuple[tuple[str, str], ...]:
-    """What tells clients the code, which is finer than the status."""
-    return ((ERROR_METADATA, error.code),)
+    """What tells clients the code, which is finer than the status, and when to come back."""
+    code = (ERROR_METADATA, error.code)
+    if isinstance(error, errors.Overloaded):
+        return (code, (RETRY_METADATA, str(math.ceil(error.retry_after_s * 1_000))))
+    return (code,)
 
 
 def code_to_pb(error: errors.PolydraftError | None) -> str:

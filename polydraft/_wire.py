@@ -26,6 +26,8 @@ from protos.v1 import types_pb2
 
 ERROR_KEY = "polydraft-error"
 """Trailing metadata: the name of the `ErrorCode`, without its prefix. The status' details are the message."""
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata of Overloaded: when to come back."""
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """What the server's transport accepts."""
 
@@ -94,15 +96,28 @@ def to_error(error: grpc.aio.AioRpcError) -> PolydraftError:
     """The exception of a failed call."""
     code = error_code(error)
     if code in ERRORS:
-        return ERRORS[code](error.details() or "the server gave no reason")
-    kind, message = _TRANSPORT_ERRORS.get(error.code(), (InternalError, "the call failed inside the transport"))
-    return kind(message)
+        failure = ERRORS[code](error.details() or "the server gave no reason")
+    else:
+        kind, message = _TRANSPORT_ERRORS.get(error.code(), (InternalError, "the call failed inside the transport"))
+        failure = kind(message)
+    if isinstance(failure, Overloaded):
+        failure.retry_after_s = _retry_after_s(error)
+    return failure
 
 
 def error_code(error: grpc.aio.AioRpcError) -> str:
     """Our server's own code, or "" if the status comes from the transport."""
+    return _trailing(error, ERROR_KEY)
+
+
+def _retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
+    milliseconds = _trailing(error, RETRY_KEY)
+    return int(milliseconds) / 1_000 if milliseconds.isdecimal() else None
+
+
+def _trailing(error: grpc.aio.AioRpcError, wanted: str) -> str:
     for key, value in error.trailing_metadata() or ():
-        if key == ERROR_KEY:
+        if key == wanted:
             return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return ""
 

@@ -13,7 +13,7 @@ import grpc
 from polydraft._progress import Progress
 from polydraft._wire import MAX_REQUEST_BYTES, error_code, to_error, to_request
 from polydraft.answers import Answer, Chunk, Event, Finished, Started, Timing
-from polydraft.errors import DeadlineExceeded, InternalError, InvalidRequest
+from polydraft.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded
 from polydraft.options import GenerateOptions, Prompt
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -104,9 +104,13 @@ class AsyncClient:
                 if not progress.finished:
                     raise InternalError("the stream ended before the answer did; ask again")
             except grpc.aio.AioRpcError as error:
-                if not self._reached or not _is_break(error) or num_breaks == len(RESUME_DELAYS_S):
-                    raise to_error(error) from None
-                await asyncio.sleep(RESUME_DELAYS_S[num_breaks])
+                failure = to_error(error)
+                # What a lost router held of the tenant's limits is free again only after a while.
+                goes_on = _is_break(error) or (isinstance(failure, Overloaded) and num_breaks > 0)
+                if not self._reached or not goes_on or num_breaks == len(RESUME_DELAYS_S):
+                    raise failure from None
+                hint_s = failure.retry_after_s if isinstance(failure, Overloaded) else None
+                await asyncio.sleep(max(RESUME_DELAYS_S[num_breaks], hint_s or 0.0))
                 num_breaks += 1
             finally:
                 call.cancel()

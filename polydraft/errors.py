@@ -51,6 +51,8 @@ class Unauthenticated(PolydraftError):
 
 class Overloaded(PolydraftError):
     code = "OVERLOADED"
+    retry_after_s: float | None = None
+    """When to come back, if the cluster said so."""
 
 
 class Unavailable(PolydraftError):

@@ -45,6 +45,7 @@ class Failure:
     code: str
     status: grpc.StatusCode
     message: str
+    retry_after_s: float | None = None
 
 
 @dataclass
@@ -54,6 +55,8 @@ class FakeGeneration(GenerationServicer):
     scripts: dict[bytes, Script | Failure] = field(default_factory=dict)
     cuts: list[int | None] = field(default_factory=list)
     cut_status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    overloads: list[float | None] = field(default_factory=list)
+    """For each coming call: None, or after how many seconds it is told to come back."""
     numerics_ids: list[str] = field(default_factory=list)
     """What the coming calls say; then NUMERICS_ID."""
     hang_after: int | None = None
@@ -70,6 +73,9 @@ class FakeGeneration(GenerationServicer):
     ) -> AsyncIterator[pb.GenerateEvent]:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata() or ()))
+        retry_after_s = self.overloads.pop(0) if self.overloads else None
+        if retry_after_s is not None:
+            await _fail(context, Failure("OVERLOADED", grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s))
         cut = self.cuts.pop(0) if self.cuts else None
         script = await self._script(request, context)
         drafts = request.speculation != "off"
@@ -144,8 +150,10 @@ class FakeGeneration(GenerationServicer):
 
 
 async def _fail(context: grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent], failure: Failure) -> NoReturn:
-    trailing = (("polydraft-error", failure.code),) if failure.code else ()
-    await context.abort(failure.status, failure.message, trailing)
+    trailing = [("polydraft-error", failure.code)] if failure.code else []
+    if failure.retry_after_s is not None:
+        trailing.append(("grpc-retry-pushback-ms", str(round(failure.retry_after_s * 1_000))))
+    await context.abort(failure.status, failure.message, tuple(trailing))
     raise AssertionError("abort returned")
 
 

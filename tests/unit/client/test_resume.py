@@ -7,7 +7,17 @@ import asyncio
 import grpc
 import pytest
 
-from polydraft import AsyncClient, Chunk, Finished, InternalError, Started, TargetChanged, Unavailable, client
+from polydraft import (
+    AsyncClient,
+    Chunk,
+    Finished,
+    InternalError,
+    Overloaded,
+    Started,
+    TargetChanged,
+    Unavailable,
+    client,
+)
 from tests.fakes_server import NUMERICS_ID, FakeGeneration, Script, ServerThread, serving
 
 PROMPT = b"Guten Morgen."
@@ -77,6 +87,26 @@ async def test_tries_end_when_no_token_comes_any_more() -> None:
                 await connection.generate(PROMPT)
 
     assert len(servicer.requests) == 4
+
+
+async def test_who_is_told_to_come_back_while_an_answer_is_broken_comes_back() -> None:
+    servicer = FakeGeneration({PROMPT: SCRIPT}, cuts=[4], overloads=[None, 0.4])
+    with serving(servicer) as address:
+        async with AsyncClient(address) as connection:
+            answer = await connection.generate(PROMPT)
+
+    assert answer.text == WHOLE
+    assert answer.timing.total_s > 0.4
+    assert [len(request.resume.token_ids) for request in servicer.requests] == [0, 4, 4]
+
+
+async def test_a_new_request_hears_when_to_come_back() -> None:
+    with serving(FakeGeneration({PROMPT: SCRIPT}, overloads=[2.5])) as address:
+        async with AsyncClient(address) as connection:
+            with pytest.raises(Overloaded, match="full") as caught:
+                await connection.generate(PROMPT)
+
+    assert caught.value.retry_after_s == 2.5
 
 
 async def test_a_gap_in_the_stream_is_an_error_not_a_text() -> None:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from cluster.errors import Overloaded, PolydraftError
+from cluster.ledger import Claim, Settled
 from cluster.messages import (
     Block,
     Body,
@@ -64,6 +65,7 @@ def make_request(
     return Request(
         request_id="r1",
         tenant="default",
+        weight=1.0,
         language="de",
         prompt_ids=tuple(tokenizer.encode_prompt(prompt)),
         sampling=Sampling(),
@@ -77,6 +79,11 @@ def make_request(
         resume=resume,
         correction_top_k=correction_top_k,
     )
+
+
+async def no_ledger(claims: Sequence[Claim]) -> Settled | None:
+    """The ledger that routers share is down."""
+    return None
 
 
 class FakeClock:

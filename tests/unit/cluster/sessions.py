@@ -13,8 +13,16 @@ from tests.unit.cluster.fakes import FakeFleet
 TEXT = "The train leaves at nine; na\u00efve \U0001f682 passengers wait."
 
 
+class FullSpeed:
+    """The pace of a tenant without limits."""
+
+    def wrote(self, num_tokens: int) -> None: ...
+
+    async def may_go_on(self) -> None: ...
+
+
 def new_session(request: Request, fleet: FakeFleet, tokenizer: Tokenizer, credit: int = 64) -> Session:
-    return Session(5, request, fleet, tokenizer, SessionSettings(credit, 20.0, 16), fleet.clock)
+    return Session(5, request, fleet, tokenizer, SessionSettings(credit, 20.0, 16), FullSpeed(), fleet.clock)
 
 
 async def collect(session: Session) -> list[Event]:

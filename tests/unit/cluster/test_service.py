@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.budgets import Budgets
 from cluster.config import Config
 from cluster.delivery import deliver
 from cluster.errors import (
@@ -30,7 +31,7 @@ from cluster.leases import Lease
 from cluster.model_files import TargetFacts
 from cluster.request import RawRequest, RawResume, RawTurn
 from cluster.service import GenerationService
-from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, byte_tokenizer
+from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, byte_tokenizer, no_ledger
 
 ANSWER = "An answer."
 OLD_KEY, KEY = "open sesame", "close sesame"
@@ -54,6 +55,7 @@ def service(tmp_path: Path) -> GenerationService:
             "drafters": {"de": {"method": "lm", "model": "d", "languages": ["de"]}},
             "tenants": {
                 "acme": {"max_concurrent": 1},
+                "brief": {"max_tokens": 3, "prompt_tokens_per_minute": 60},
                 "locked": {"keys": [hash_key(OLD_KEY), hash_key(KEY)]},
             },
             "limits": {"max_concurrent_streams": 2, "max_prompt_bytes": 100_000, "max_tokens": 50},
@@ -63,7 +65,8 @@ def service(tmp_path: Path) -> GenerationService:
     ids = tokenizer.encode_prompt(ANSWER)
     clock = FakeClock()
     fleet = FakeFleet(clock, [FakeTarget("t1", ids)], [FakeDrafter("d1", ids)])
-    return GenerationService(config, TargetFacts(259, 200), tokenizer, FakeDetector(), fleet, clock)
+    budgets = Budgets(no_ledger, clock)
+    return GenerationService(config, TargetFacts(259, 200), tokenizer, FakeDetector(), fleet, budgets, clock)
 
 
 async def collect(service: GenerationService, raw: RawRequest, **who: Any) -> list[Event]:
@@ -145,7 +148,7 @@ async def test_streams_are_bounded_for_each_tenant_and_in_all(service: Generatio
     raw = RawRequest(prompt=b"Wo?")
     async with aclosing(service.answer(raw, request_id="a", tenant_name="acme")) as first:
         await anext(first)
-        with pytest.raises(Overloaded, match="tenant 'acme' has all of its 1"):
+        with pytest.raises(Overloaded, match="tenant 'acme' is at its limit of 1 streams"):
             await collect(service, raw, tenant_name="acme")
         async with aclosing(service.answer(raw, request_id="b")) as second:
             await anext(second)
@@ -154,6 +157,19 @@ async def test_streams_are_bounded_for_each_tenant_and_in_all(service: Generatio
 
     assert service.admission.num_streams == 0
     await collect(service, raw, tenant_name="acme")
+
+
+async def test_a_tenant_has_limits_of_its_own(service: GenerationService) -> None:
+    with pytest.raises(InvalidRequest, match="max_tokens: found 4; give 1 to 3"):
+        await collect(service, RawRequest(prompt=b"Wo?", max_tokens=4), tenant_name="brief")
+    *_, finished = await collect(service, RawRequest(prompt=b"Wo?"), tenant_name="brief")
+    assert isinstance(finished, Finished) and finished.completion_tokens == 3
+
+    with pytest.raises(Overloaded, match="limit of 60 prompt tokens a minute") as caught:
+        await collect(service, RawRequest(prompt=b"Wo?"), tenant_name="brief")
+
+    assert caught.value.retry_after_s == pytest.approx(2.1, abs=0.1)  # three tokens, of which one was there
+    assert service.admission.num_streams == 0
 
 
 async def test_tenants_are_known_and_hold_their_key(service: GenerationService) -> None:

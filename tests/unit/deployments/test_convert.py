@@ -33,7 +33,7 @@ from deployments.public import event_to_pb, join_events, request_from_pb
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import internal_pb2, types_pb2
 
-ALL_ERRORS = [
+ALL_ERRORS: list[type[errors.PolydraftError]] = [
     errors.InvalidRequest,
     errors.UnsupportedLanguage,
     errors.UnknownDrafter,
@@ -116,8 +116,14 @@ def test_error_table_both_ways(kind: type[errors.PolydraftError]) -> None:
     back = status.error_from_pb(value, "why")  # type: ignore[arg-type]  # protobuf's stubs tell int
 
     assert type(back) is kind and back.message == "why"
-    assert status.trailing_metadata(kind("why")) == (("polydraft-error", kind.code),)
+    assert status.trailing_metadata(kind("why"))[0] == ("polydraft-error", kind.code)
     assert status.status_of(kind("why")) is not grpc.StatusCode.UNKNOWN
+
+
+def test_who_is_refused_for_load_hears_when_to_come_back() -> None:
+    error = errors.Overloaded("full", retry_after_s=0.0301)
+
+    assert status.trailing_metadata(error)[1] == ("grpc-retry-pushback-ms", "31")
 
 
 def test_error_table_is_complete() -> None:

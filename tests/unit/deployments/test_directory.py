@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.ledger import Claim, Grant, Meter, Settled
 from deployments.directory import Directory, Registration
 
 TARGET = Registration("target", "target", "t1", "127.0.0.1:1", "n1")
@@ -37,3 +38,14 @@ def test_leaving_replicas_are_gone_at_once() -> None:
     directory.unregister("unknown")
 
     assert directory.replicas() == [DRAFTER]
+
+
+def test_routers_share_a_limit_by_how_many_are_there() -> None:
+    directory = Directory(Clock())
+    for name in ("r1", "r2"):
+        directory.register(Registration("router", "router", name, "127.0.0.1:3"))
+    directory.register(TARGET)
+
+    settled = directory.settle("r1", [Claim("acme", Meter.REQUESTS, limit=10.0, burst=10.0)])
+
+    assert settled == Settled([Grant(5.0)], num_routers=2)
