@@ -15,6 +15,8 @@ LEASE_S = 1.0
 """How long a router keeps what it does not spend."""
 _LEAST_S = 0.1
 """Less than what comes in during this time is not granted, so that nobody asks for every single request."""
+_PARTS = 4
+"""A router's part of the free streams is granted in so many: another may just have come."""
 _GONE_S = 5.0
 """Streams of a router that is silent for so long have ended."""
 
@@ -112,6 +114,6 @@ class _Streams:
         self.held = {name: entry for name, entry in self.held.items() if now_s - entry[1] < _GONE_S}
         self.held[router_id] = (claim.in_use, now_s)
         free = max(int(claim.limit) - sum(number for number, _ in self.held.values()), 0)
-        amount = math.ceil(free / num_routers) if claim.wants else 0
+        amount = math.ceil(free / num_routers / _PARTS) if claim.wants else 0
         self.held[router_id] = (claim.in_use + amount, now_s)
         return Grant(amount, 0.0 if amount else LEASE_S)

@@ -24,6 +24,14 @@ class Process:
         fields = _stat(self.pid)
         return fields is not None and fields[19] == self.started and fields[0] != "Z"
 
+    @property
+    def title(self) -> str:
+        """Its command line, of which Ray makes a title; empty for one that is gone."""
+        try:
+            return (_PROC / str(self.pid) / "cmdline").read_bytes().rstrip(b"\0 ").replace(b"\0", b" ").decode()
+        except OSError:
+            return ""
+
 
 def descendants(root_pid: int) -> list[Process]:
     """All processes below `root_pid`, parents first."""

@@ -25,6 +25,8 @@ RESUME_DELAYS_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_REQUEST_BYTES + 64 * 1024),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + 64 * 1024),
+    # Clients of one process would share a connection, and with it one router.
+    ("grpc.use_local_subchannel_pool", 1),
     # The default grows to two minutes: a returned router would not be noticed.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

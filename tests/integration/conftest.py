@@ -41,26 +41,18 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     overrides.append(f"tenants_file={tenants_file}")
     async with cluster(str(CONFIG), overrides) as address:
         yield RunningCluster(address, tenants_file)
-    assert not [process for process in descendants(os.getpid()) if "ray::" in command_of(process)]
+    assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 
 def replicas(deployment: str) -> list[Process]:
     """The processes of a deployment's replicas that are up, among those that this process started."""
     # While a replica is made its title goes on with ".initialize_and_get_metadata".
     title = f"ray::ServeReplica:polydraft:{deployment}"
-    return [process for process in descendants(os.getpid()) if command_of(process) == title]
+    return [process for process in descendants(os.getpid()) if process.title == title]
 
 
 def kill(process: Process) -> None:
     os.kill(process.pid, signal.SIGKILL)
-
-
-def command_of(process: Process) -> str:
-    """Its command line, which Ray makes a title; empty for one that is gone."""
-    try:
-        return Path(f"/proc/{process.pid}/cmdline").read_text().rstrip("\0 ")
-    except OSError:
-        return ""
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.demo_sentences import demo_prompts
 from tests.conftest import ROOT
-from tests.integration.conftest import CONFIG, command_of, kill
+from tests.integration.conftest import CONFIG, kill
 
 PROMISED_WITHIN_S = 120
 """Of traffic a version must have come; the trainer's process takes a while to start."""
@@ -65,7 +65,7 @@ async def test_one_tenants_drafter_is_promoted_and_rolled_back(
                 "de@0"
             }  # too few to learn from
 
-            (trainer,) = [p for p in descendants(os.getpid()) if command_of(p).startswith("ray::TrainerActor")]
+            (trainer,) = [p for p in descendants(os.getpid()) if p.title.startswith("ray::TrainerActor")]
             kill(trainer)
             assert [answer.token_ids for answer in await _answers(acme, "de")] == plain
 

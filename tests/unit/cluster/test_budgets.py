@@ -15,7 +15,7 @@ import pytest
 from cluster.budgets import Budgets, Settle
 from cluster.config import TenantConfig
 from cluster.errors import Overloaded
-from cluster.ledger import Claim, Ledger, Settled
+from cluster.ledger import Claim, Ledger, Meter, Settled
 from cluster.tenants import Tenant
 from tests.unit.cluster.virtual_time import run_in_virtual_time
 
@@ -199,6 +199,16 @@ def test_streams_of_a_router_that_died_are_free_again() -> None:
         holder.cancel()
 
     run_in_virtual_time(die())
+
+
+def test_a_router_that_comes_finds_streams_although_another_had_all_to_itself() -> None:
+    ledger = Ledger()
+    claim = Claim("acme", Meter.STREAMS, limit=64, burst=64)
+    ledger.settle("r1", [claim], num_routers=1, now_s=0.0)
+
+    (grant,) = ledger.settle("r2", [claim], num_routers=1, now_s=0.1)
+
+    assert grant.amount > 1
 
 
 def test_a_changed_limit_holds_from_then_on() -> None:

@@ -1,0 +1,1 @@
+"""Faults in a running cluster while it answers: what callers notice, and how long each kind of process is away."""
