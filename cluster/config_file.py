@@ -72,11 +72,13 @@ def _problem(error: yaml.YAMLError) -> str:
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     """Make paths absolute in place; malformed sections are left for the schema to refuse."""
     drafters = document.get("drafters")
-    with_models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
-    places = [(document.get("adaptation"), "directory"), (document, "tenants_file")]
-    for section, key in [*((section, "model") for section in with_models), *places]:
+    models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
+    for section, key in [*((section, "model") for section in models), (document.get("adaptation"), "directory")]:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str((base / section[key]).resolve())
+    # Links stay: a mounted secret is a link that is pointed at another file when it changes.
+    if isinstance(document.get("tenants_file"), str):
+        document["tenants_file"] = str(base / document["tenants_file"])
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
