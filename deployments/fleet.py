@@ -31,6 +31,11 @@ class GrpcFleet:
             if client.registration.kind == "drafter" and client.registration.name == name and client.is_ready
         ]
 
+    def connected(self) -> tuple[str, ...]:
+        """The deployments with a replica that sessions may be opened at."""
+        names = {client.registration.deployment for client in self._clients.values() if client.is_ready}
+        return tuple(sorted(names))
+
     async def changed(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):

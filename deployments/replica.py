@@ -81,7 +81,7 @@ class Replica:
         self._service.server.start()
         hello = self._service.hello()
         registration = Registration(self._kind, self._name, hello.peer_id, f"{host}:{port}", hello.numerics_id)
-        self._registering = asyncio.create_task(self._directory.keep_registered(registration))
+        self._registering = asyncio.create_task(self._directory.keep_registered(lambda: registration))
 
     def check_health(self) -> None:
         """Raise if the replica must be replaced."""

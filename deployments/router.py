@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import Config
@@ -16,7 +17,7 @@ from cluster.model_files import target_facts
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
 from cluster.text import Tokenizer
-from deployments.directory import DirectoryClient, Registration
+from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
 from deployments.fleet import GrpcFleet
 from deployments.front import Front
 from deployments.generation import Generation
@@ -70,7 +71,11 @@ class Router:
         self._tasks = [
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._tell_health()),
-            asyncio.create_task(self._directory.keep_registered(me)),
+            asyncio.create_task(
+                self._directory.keep_registered(
+                    lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed
+                )
+            ),
         ]
         if self._config.tenants_file is not None:
             self._tasks.append(asyncio.create_task(self._follow_tenants(self._config.tenants_file)))
@@ -91,11 +96,10 @@ class Router:
 
     async def _tell_health(self) -> None:
         while True:
-            has_target = bool(self._fleet.targets())
-            await self._front.set_health("", has_target)
-            await self._front.set_health("target", has_target)
-            for name in self._config.tier_drafters:
-                await self._front.set_health(f"drafter-{name}", bool(self._fleet.drafters(name)))
+            connected = self._fleet.connected()
+            await self._front.set_health("", "target" in connected)
+            for name in ("target", *map(drafter_deployment_name, self._config.tier_drafters)):
+                await self._front.set_health(name, name in connected)
             await self._fleet.changed(HEALTH_S)
 
     async def _follow_tenants(self, path: Path) -> None:

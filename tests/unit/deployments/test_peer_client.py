@@ -16,6 +16,7 @@ from deployments.directory import Registration
 from deployments.fleet import GrpcFleet
 from deployments.peer_client import Identity, PeerClient
 from tests.unit.deployments.fake_replica import HELLO, TOKEN, FakeReplica
+from tests.unit.deployments.streams import until
 
 IDENTITY = Identity("router", TOKEN, "target", "hash", heartbeat_s=0.05, lease_s=30.0)
 OPEN = Open((1, 2), 2, Sampling(), 7, 0, 5, "default", credit_tokens=8)
@@ -47,12 +48,6 @@ async def connected(
         with suppress(asyncio.CancelledError):
             await run
         await replica.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def next_for_session(replica: FakeReplica) -> Message:
@@ -187,8 +182,10 @@ async def test_fleet_follows_the_registrations() -> None:
     target = Registration("target", "target", "t1", address, "n1")
     try:
         fleet.update([target, Registration("router", "router", "r1", "127.0.0.1:1")])
+        assert fleet.connected() == ()
         await until(lambda: len(fleet.targets()) == 1)
         assert fleet.drafters("de") == []
+        assert fleet.connected() == ("target",)
 
         # A registration that is missing does not end a stream that works; a lost replica that is not registered goes.
         fleet.update([])
