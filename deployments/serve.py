@@ -16,6 +16,7 @@ from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
+from cluster.tls import check_certificates, clear_text
 from deployments.own_ray import connected_ray  # before Ray itself: it sets what Ray reads
 
 # isort: split
@@ -47,6 +48,7 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     config = load(config_path, changes)
     check_models(config)
     target_facts(config)
+    check_certificates(config)
     if any(drafter.model is not None for drafter in config.target_drafters.values()):
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
@@ -54,6 +56,8 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     if config.adapting_tenants:
         check_versions(config)
     _check_port(config)
+    for what in clear_text(config):
+        logger.warning("%s", what)
     try:
         with _stop_signals(), _ray(config), _application(config):
             host, port = _wait_until_ready(config)

@@ -15,6 +15,7 @@ from cluster.peers import PeerGone, PeerLost
 from deployments.directory import Registration
 from deployments.fleet import GrpcFleet
 from deployments.peer_client import Identity, PeerClient
+from deployments.tls import connector
 from tests.unit.deployments.fake_replica import HELLO, TOKEN, FakeReplica
 from tests.unit.deployments.streams import until
 
@@ -28,7 +29,7 @@ class Peer:
     def __init__(self, address: str, identity: Identity, clock: Callable[[], float]) -> None:
         registration = Registration("target", "target", "t1", address, "n1")
         self.changes = 0
-        self.client = PeerClient(registration, identity, clock, self._on_change)
+        self.client = PeerClient(registration, identity, connector(None), clock, self._on_change)
         self.arrived: asyncio.Queue[Message | PeerLost] = asyncio.Queue()
 
     def _on_change(self) -> None:
@@ -178,7 +179,7 @@ async def test_wrong_cluster_token_is_not_tried_again() -> None:
 async def test_fleet_follows_the_registrations() -> None:
     replica = FakeReplica()
     address = await replica.start()
-    fleet = GrpcFleet(IDENTITY)
+    fleet = GrpcFleet(IDENTITY, connector(None))
     target = Registration("target", "target", "t1", address, "n1")
     try:
         fleet.update([target, Registration("router", "router", "r1", "127.0.0.1:1")])
