@@ -13,6 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from cluster.keys import HASH_PATTERN, MAX_HASHES
 
+
+def _pem_path(value: object) -> object:
+    """The path. What stands there instead of one may be a key: no message repeats it."""
+    if not isinstance(value, str | Path) or "-----BEGIN" in str(value):
+        raise ValueError("expected the path of a PEM file; write its content into a file of its own")
+    return Path(value)
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Fraction = Annotated[float, Field(ge=0, le=1_000)]
@@ -21,6 +29,8 @@ Count = Annotated[int, Field(ge=1, le=1 << 31)]
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
 # YAML has no paths and, strict as the schema is, takes no list for a tuple.
 FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+PemPath = Annotated[Path, BeforeValidator(_pem_path)]
+DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 Texts = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...],
@@ -243,6 +253,34 @@ class AdaptationConfig(_Section):
         return self
 
 
+class FrontTlsConfig(_Section):
+    """TLS of the routers' own front."""
+
+    certificate: PemPath
+    """With the chain up to an authority that callers trust."""
+    key: PemPath
+    client_authority: PemPath | None = None
+    """Set: callers must show a certificate that one of these authorities signed."""
+
+
+class TierTlsConfig(_Section):
+    """Mutual TLS between routers and replicas, with one certificate for both sides."""
+
+    certificate: PemPath
+    key: PemPath
+    authority: PemPath
+    """Who signed the certificate, and nobody else's: whoever it signs may connect to a replica."""
+    name: DnsName = "polydraft"
+    """A DNS name of the certificate. Replicas are found by addresses, which change, and known by this."""
+
+
+class TlsConfig(_Section):
+    """What is encrypted. The files may change while the cluster serves; all machines must see them."""
+
+    front: FrontTlsConfig | None = None
+    tiers: TierTlsConfig | None = None
+
+
 class RayConfig(_Section):
     """The Ray under the cluster."""
 
@@ -267,6 +305,7 @@ class Config(_Section):
     """YAML with what would stand under `tenants`, in its stead. Routers read it again when it changes."""
     limits: LimitsConfig = LimitsConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
+    tls: TlsConfig = TlsConfig()
     ray: RayConfig = RayConfig()
 
     @property
@@ -319,6 +358,15 @@ class Config(_Section):
             raise ValueError(
                 f"adaptation.directory: missing, but tenant '{self.adapting_tenants[0]}' adapts drafters; "
                 "give a folder for their versions"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.cluster.front == "serve" and self.tls.front is not None:
+            raise ValueError(
+                "tls.front: Serve's proxy, which `cluster.front: serve` asks for, has no TLS; "
+                "use `cluster.front: grpc` or remove the section"
             )
         return self
 

@@ -5,6 +5,7 @@ A relative path in the file starts at the file's own directory, one given with `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 
 from cluster.config import Config
 from cluster.errors import ConfigError
+
+_CERTIFICATE_KEYS = ("certificate", "key", "authority", "client_authority")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -71,12 +74,16 @@ def _problem(error: yaml.YAMLError) -> str:
 
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     """Make paths absolute in place; malformed sections are left for the schema to refuse."""
-    drafters = document.get("drafters")
-    with_models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
-    places = [(document.get("adaptation"), "directory"), (document, "tenants_file")]
-    for section, key in [*((section, "model") for section in with_models), *places]:
+    drafters, tls = document.get("drafters"), document.get("tls")
+    models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
+    with_certificates = tls.values() if isinstance(tls, dict) else ()
+    for section, key in [*((section, "model") for section in models), (document.get("adaptation"), "directory")]:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str((base / section[key]).resolve())
+    # Links stay: a mounted secret is a link that is pointed at another file when it changes.
+    for section, key in [(document, "tenants_file"), *itertools.product(with_certificates, _CERTIFICATE_KEYS)]:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(base / section[key])
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ray import serve
 
 from cluster.config import Config, DrafterConfig
+from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
 from deployments.serve_ingress import ServeIngressDeployment
@@ -27,10 +28,6 @@ _EVERYWHERE: dict[str, Any] = {
 def directory_name(config: Config) -> str:
     """Name of the directory actor."""
     return f"{config.cluster.name}-directory"
-
-
-def drafter_deployment_name(name: str) -> str:
-    return f"drafter-{name}"
 
 
 def build(config: Config) -> serve.Application:

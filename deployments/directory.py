@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +40,13 @@ class Registration:
     address: str
     """host:port of the replica's own server."""
     numerics_id: str = ""
+    connected: tuple[str, ...] = ()
+    """Of a router: the deployments that it can open sessions at."""
+
+    @property
+    def deployment(self) -> str:
+        """What Serve calls it."""
+        return drafter_deployment_name(self.name) if self.kind == "drafter" else self.name
 
 
 class Directory:
@@ -94,11 +101,13 @@ class DirectoryClient:
         settled = await self._call("settle", router_id, claims, timeout_s=_SETTLE_S)
         return settled if isinstance(settled, Settled) else None
 
-    async def keep_registered(self, registration: Registration) -> None:
-        """Register now and again until cancelled."""
+    async def keep_registered(
+        self, current: Callable[[], Registration], wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        """Register what is current now and again until cancelled; `wait` may end early when something has changed."""
         while True:
-            await self.register(registration)
-            await asyncio.sleep(REGISTER_S)
+            await self.register(current())
+            await wait(REGISTER_S)
 
     async def _call(self, method: str, *arguments: object, timeout_s: float = _CALL_S) -> object:
         try:
@@ -110,6 +119,10 @@ class DirectoryClient:
             self._actor = None
             logger.warning("the directory does not answer (%s)", type(error).__name__)
             return None
+
+
+def drafter_deployment_name(name: str) -> str:
+    return f"drafter-{name}"
 
 
 def start_directory(name: str) -> Any:

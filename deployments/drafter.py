@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.config import Config
+from cluster.tls import tier_files
 from deployments.adaptation import TrainerClient
 from deployments.directory import DirectoryClient
 from deployments.replica import Replica, new_replica_id
@@ -24,7 +25,7 @@ class DrafterDeployment:
         trainer = TrainerClient(config, drafter_name) if learns else None
         service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
-        await self._replica.start(config.cluster.host)
+        await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting: asyncio.Task[None] | None = None
         if service.versions is not None:
             self._reporting = asyncio.create_task(LearnerMetrics(drafter_name, service.versions).run())

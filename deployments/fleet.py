@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deployments.directory import DirectoryClient, Registration
 from deployments.peer_client import Identity, PeerClient
+from deployments.tls import Connect
 
 POLL_S = 0.5
 
@@ -15,8 +16,9 @@ POLL_S = 0.5
 class GrpcFleet:
     """Keeps one stream to each registered target and drafter replica."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, connect: Connect) -> None:
         self._identity = identity
+        self._connect = connect
         self._clients: dict[str, PeerClient] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -31,6 +33,11 @@ class GrpcFleet:
             if client.registration.kind == "drafter" and client.registration.name == name and client.is_ready
         ]
 
+    def connected(self) -> tuple[str, ...]:
+        """The deployments with a replica that sessions may be opened at."""
+        names = {client.registration.deployment for client in self._clients.values() if client.is_ready}
+        return tuple(sorted(names))
+
     async def changed(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
@@ -42,7 +49,7 @@ class GrpcFleet:
         """Connect to new replicas; let go of those that are neither registered nor connected."""
         known = {item.replica_id: item for item in registrations if item.kind != "router"}
         for replica_id in known.keys() - self._clients.keys():
-            client = PeerClient(known[replica_id], self._identity, time.monotonic, self._tell_change)
+            client = PeerClient(known[replica_id], self._identity, self._connect, time.monotonic, self._tell_change)
             self._clients[replica_id] = client
             self._runs[replica_id] = asyncio.create_task(client.run())
         for replica_id in [*self._clients]:

@@ -12,9 +12,11 @@ from grpc_health.v1.health import aio as health_aio
 from cluster.delivery import deliver
 from cluster.errors import PolydraftError
 from cluster.events import Event
+from cluster.tls import PemFiles
 from deployments.generation import Generation
 from deployments.public import event_to_pb, join_events
 from deployments.status import status_of, trailing_metadata
+from deployments.tls import bind
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationServicer, add_GenerationServicer_to_server
 
@@ -68,9 +70,9 @@ class Front:
         add_GenerationServicer_to_server(GrpcGeneration(generation, slow_reader_s), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: PemFiles | None = None) -> int:
         """Bind and serve; the port that it became."""
-        bound = self._server.add_insecure_port(f"{host}:{port}")
+        bound = bind(self._server, f"{host}:{port}", tls)
         await self._server.start()
         return bound
 

@@ -21,6 +21,7 @@ from cluster.peers import Deliver, PeerGone, PeerLost
 from cluster.routing import TargetLoad
 from deployments.convert import frame_from_pb, frame_to_pb
 from deployments.directory import Registration
+from deployments.tls import Connect
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import DrafterStub, TargetStub
 
@@ -30,10 +31,6 @@ _RETRY_S = 0.2
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
-    # gRPC's own back-off grows to two minutes, far beyond the time a replica needs to come back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 # Statuses with which a replica refuses this router for good.
 _REFUSALS = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAUTHENTICATED})
@@ -79,10 +76,16 @@ class PeerClient:
     """A replica as the session loop sees it. Lives on one event loop; `run` until cancelled."""
 
     def __init__(
-        self, registration: Registration, identity: Identity, clock: Callable[[], float], on_change: Callable[[], None]
+        self,
+        registration: Registration,
+        identity: Identity,
+        connect: Connect,
+        clock: Callable[[], float],
+        on_change: Callable[[], None],
     ) -> None:
         self.registration = registration
         self._identity = identity
+        self._connect = connect
         self._clock = clock
         self._on_change = on_change
         self._channels: dict[int, _Channel] = {}
@@ -91,6 +94,8 @@ class PeerClient:
         self._hello: Hello | None = None
         self._load = TargetLoad(registration.replica_id, registration.numerics_id, 0, 0, 0)
         self._num_streams = 0
+        self._failure: str | None = None
+        """Why the last stream broke."""
         self.is_leaving = False
         self.refusal: str | None = None
         """Set: the replica is not asked again, for this reason."""
@@ -137,20 +142,21 @@ class PeerClient:
 
     async def run(self) -> None:
         """Keep a stream to the replica until cancelled, or until it proves to be the wrong one."""
-        async with grpc.aio.insecure_channel(self.registration.address, options=_CHANNEL_OPTIONS) as channel:
-            stub = TargetStub(channel) if self.registration.kind == "target" else DrafterStub(channel)
-            while self.refusal is None:
-                try:
-                    await self._stream(stub)
-                except _Refused as refused:
-                    self.refusal = str(refused)
-                except grpc.aio.AioRpcError as error:
-                    self.refusal = _refusal(error.code(), error.details())
-                finally:
-                    self._lose()
-                if self.refusal is None:
-                    await asyncio.sleep(_RETRY_S)
-            logger.error("%s %s is not used: %s", self.registration.name, self.replica_id, self.refusal)
+        stub = TargetStub if self.registration.kind == "target" else DrafterStub
+        while self.refusal is None:
+            try:
+                # A connection for each stream: it is made with the certificates of now.
+                async with self._connect(self.registration.address, _CHANNEL_OPTIONS) as channel:
+                    await self._stream(stub(channel))
+            except _Refused as refused:
+                self.refusal = str(refused)
+            except grpc.aio.AioRpcError as error:
+                self._ended(error.code(), error.details())
+            finally:
+                self._lose()
+            if self.refusal is None:
+                await asyncio.sleep(_RETRY_S)
+        logger.error("%s %s is not used: %s", self.registration.name, self.replica_id, self.refusal)
 
     async def _stream(self, stub: TargetStub | DrafterStub) -> None:
         """One stream from greeting to end."""
@@ -173,7 +179,7 @@ class PeerClient:
                 for message in frame_from_pb(frame):
                     self._receive(message)
         except asyncio.InvalidStateError:  # written to a call that has ended
-            self.refusal = _refusal(await call.code(), await call.details())
+            self._ended(await call.code(), await call.details())
         except asyncio.CancelledError:
             # Cancelled by `_beat` the call ends with this error too; only a cancelled task may pass it on.
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -237,9 +243,17 @@ class PeerClient:
         ):
             if found != expected:
                 raise _Refused(f"its {name} is {found}, this router's is {expected}; give all tiers the same target")
-        self._hello = hello
+        self._hello, self._failure = hello, None
         self._load = replace(self._load, numerics_id=hello.numerics_id)
         self._on_change()
+
+    def _ended(self, code: grpc.StatusCode, details: str | None) -> None:
+        """A stream failed: for good, or for a reason that may pass and is told once while it stays the same."""
+        if code in _REFUSALS:
+            self.refusal = f"it refused this router ({details})"
+        elif details != self._failure:
+            self._failure = details
+            logger.warning("no stream to %s %s: %s", self.registration.name, self.replica_id, details)
 
     def _lose(self) -> None:
         was_connected, self._hello = self.is_connected, None
@@ -249,8 +263,3 @@ class PeerClient:
             channel.deliver(PeerLost(self.replica_id))
         if was_connected:
             self._on_change()
-
-
-def _refusal(code: grpc.StatusCode, details: str | None) -> str | None:
-    """Why a replica will not have this router; None if the stream ended for a reason that passes."""
-    return f"it refused this router ({details})" if code in _REFUSALS else None

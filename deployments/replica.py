@@ -10,8 +10,10 @@ from typing import Literal, Protocol
 import grpc
 
 from cluster.messages import Hello
+from cluster.tls import PemFiles
 from deployments.directory import DirectoryClient, Registration
 from deployments.peer_server import Context, PeerServer
+from deployments.tls import bind
 from protos.v1 import internal_pb2 as pb
 from protos.v1 import internal_pb2_grpc
 
@@ -68,20 +70,20 @@ class Replica:
         )
         self._registering: asyncio.Task[None] | None = None
 
-    async def start(self, host: str) -> None:
+    async def start(self, host: str, tls: PemFiles | None = None) -> None:
         """Begin to serve on any free port of `host` and to tell the directory."""
         servicer = Servicer(self._service.server)
         if self._kind == "target":
             internal_pb2_grpc.add_TargetServicer_to_server(servicer, self._server)
         else:
             internal_pb2_grpc.add_DrafterServicer_to_server(servicer, self._server)
-        port = self._server.add_insecure_port(f"{host}:0")
+        port = bind(self._server, f"{host}:0", tls)
         await self._server.start()
         self._service.start()
         self._service.server.start()
         hello = self._service.hello()
         registration = Registration(self._kind, self._name, hello.peer_id, f"{host}:{port}", hello.numerics_id)
-        self._registering = asyncio.create_task(self._directory.keep_registered(registration))
+        self._registering = asyncio.create_task(self._directory.keep_registered(lambda: registration))
 
     def check_health(self) -> None:
         """Raise if the replica must be replaced."""

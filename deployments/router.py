@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +19,20 @@ from cluster.model_files import target_facts
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
 from cluster.text import Tokenizer
-from deployments.directory import DirectoryClient, Registration
+from cluster.tls import front_files, tier_files
+from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
+from deployments.file_stamps import FileStamp, stamp_of
 from deployments.fleet import GrpcFleet
 from deployments.front import Front
 from deployments.generation import Generation
 from deployments.peer_client import Identity
+from deployments.tls import connector
 
 logger = logging.getLogger(__name__)
 
 HEALTH_S = 1.0
 TENANTS_S = 1.0
 GRACE_S = 5.0
-FileStamp = tuple[int, int, int]
 
 
 class Router:
@@ -48,7 +51,8 @@ class Router:
                 tokenizer_hash=tokenizer_hash(model / "tokenizer.json"),
                 heartbeat_s=config.limits.heartbeat_s,
                 lease_s=config.limits.lease_s,
-            )
+            ),
+            connector(tier_files(config)),
         )
         self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic)
         service = GenerationService(
@@ -69,13 +73,18 @@ class Router:
         """Serve, follow the directory, and be found there."""
         cluster = self._config.cluster
         # Under `front: serve` callers come through Serve's proxy; this server then only tells its health.
-        port = await self._front.start(cluster.host, cluster.grpc_port if cluster.front == "grpc" else 0)
+        port = cluster.grpc_port if cluster.front == "grpc" else 0
+        port = await self._front.start(cluster.host, port, front_files(self._config))
         me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
         self._tasks = [
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._budgets.keep_settled()),
             asyncio.create_task(self._tell_health()),
-            asyncio.create_task(self._directory.keep_registered(me)),
+            asyncio.create_task(
+                self._directory.keep_registered(
+                    lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed
+                )
+            ),
         ]
         if self._config.tenants_file is not None:
             self._tasks.append(asyncio.create_task(self._follow_tenants(self._config.tenants_file)))
@@ -96,18 +105,17 @@ class Router:
 
     async def _tell_health(self) -> None:
         while True:
-            has_target = bool(self._fleet.targets())
-            await self._front.set_health("", has_target)
-            await self._front.set_health("target", has_target)
-            for name in self._config.tier_drafters:
-                await self._front.set_health(f"drafter-{name}", bool(self._fleet.drafters(name)))
+            connected = self._fleet.connected()
+            await self._front.set_health("", "target" in connected)
+            for name in ("target", *map(drafter_deployment_name, self._config.tier_drafters)):
+                await self._front.set_health(name, name in connected)
             await self._fleet.changed(HEALTH_S)
 
     async def _follow_tenants(self, path: Path) -> None:
         """Serve the tenants that their file names now. A file that is broken changes nothing."""
         seen: FileStamp | None = None  # it may have changed since the configuration was read
         while True:
-            stamp = await asyncio.to_thread(_stamp, path)
+            stamp = await asyncio.to_thread(stamp_of, path)
             if stamp != seen:
                 seen = stamp
                 try:
@@ -129,12 +137,3 @@ class RouterDeployment:
 
     async def __del__(self) -> None:
         await self._router.stop()
-
-
-def _stamp(path: Path) -> FileStamp:
-    """Changes when the file does, also when a mounted secret is exchanged under the same name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
+from cluster.tls import check_certificates, clear_text
 from deployments.own_ray import connected_ray  # before Ray itself: it sets what Ray reads
 
 # isort: split
@@ -26,8 +24,8 @@ import ray
 from ray import serve
 
 from deployments.adaptation import adapting_drafters, check_versions, start_trainer
-from deployments.app import build, directory_name, drafter_deployment_name
-from deployments.directory import Registration, start_directory
+from deployments.app import build, directory_name
+from deployments.directory import Registration, drafter_deployment_name, start_directory
 from deployments.serve_ingress import SERVICERS
 
 logger = logging.getLogger(__name__)
@@ -50,6 +48,7 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     config = load(config_path, changes)
     check_models(config)
     target_facts(config)
+    check_certificates(config)
     if any(drafter.model is not None for drafter in config.target_drafters.values()):
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
@@ -57,6 +56,8 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     if config.adapting_tenants:
         check_versions(config)
     _check_port(config)
+    for what in clear_text(config):
+        logger.warning("%s", what)
     try:
         with _stop_signals(), _ray(config), _application(config):
             host, port = _wait_until_ready(config)
@@ -140,9 +141,9 @@ def _application(config: Config) -> Iterator[None]:
 
 
 def _wait_until_ready(config: Config) -> tuple[str, int]:
-    """The front's address, once a router is connected to the target and to every drafter."""
+    """The front's address, once every router is connected to the target and to every drafter."""
     directory = start_directory(directory_name(config))
-    wanted = ["", *(drafter_deployment_name(name) for name in config.tier_drafters)]
+    wanted = ["target", *map(drafter_deployment_name, config.tier_drafters)]
     deadline = time.monotonic() + READY_TIMEOUT_S
     missing = ["router"]
     while time.monotonic() < deadline:
@@ -150,23 +151,12 @@ def _wait_until_ready(config: Config) -> tuple[str, int]:
         routers = [item for item in registrations if item.kind == "router"]
         num_targets = sum(item.kind == "target" for item in registrations)
         if len(routers) >= config.cluster.routers and num_targets >= config.target.replicas:
-            missing = [service for service in wanted if not _is_serving(routers[0].address, service)]
+            missing = [name for name in wanted if not all(name in router.connected for router in routers)]
             if not missing:
                 host, _, port = routers[0].address.rpartition(":")
                 return host, config.cluster.grpc_port if config.cluster.front == "serve" else int(port)
         time.sleep(_POLL_S)
-    names = ", ".join(name or "target" for name in missing)
-    raise _NotReady(f"not ready after {READY_TIMEOUT_S:g} s; still missing: {names}; see Ray's logs")
-
-
-def _is_serving(address: str, service: str) -> bool:
-    with grpc.insecure_channel(address) as channel:
-        try:
-            stub = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    raise _NotReady(f"not ready after {READY_TIMEOUT_S:g} s; still missing: {', '.join(missing)}; see Ray's logs")
 
 
 def _free_port() -> int:

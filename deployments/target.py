@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.config import Config
+from cluster.tls import tier_files
 from deployments.directory import DirectoryClient
 from deployments.replica import Replica, new_replica_id
 
@@ -21,7 +22,7 @@ class TargetDeployment:
 
         service = TargetService(config, new_replica_id("target"), token)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
-        await self._replica.start(config.cluster.host)
+        await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting = asyncio.create_task(TargetMetrics(service).run())
 
     def check_health(self) -> None:

@@ -34,7 +34,10 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 # What a status means that comes from the transport, not from our server. Its own text is not passed on: it names
 # addresses and sockets.
 _TRANSPORT_ERRORS: dict[grpc.StatusCode, tuple[type[PolydraftError], str]] = {
-    grpc.StatusCode.UNAVAILABLE: (Unavailable, "no server answers; check the address and that the cluster is up"),
+    grpc.StatusCode.UNAVAILABLE: (
+        Unavailable,
+        "no server answers; check the address, that the cluster is up and, under TLS, the certificates",
+    ),
     grpc.StatusCode.CANCELLED: (Cancelled, "the call was cancelled"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, "the call's deadline passed; allow more time"),
     grpc.StatusCode.INVALID_ARGUMENT: (InvalidRequest, "the server refused the request"),

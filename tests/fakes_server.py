@@ -160,17 +160,22 @@ async def _fail(context: grpc.aio.ServicerContext[pb.GenerateRequest, pb.Generat
 class ServerThread:
     """One server on loopback. `stop` drops running calls, as a lost router does."""
 
-    def __init__(self, servicer: FakeGeneration, port: int = 0) -> None:
+    def __init__(
+        self, servicer: FakeGeneration, port: int = 0, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server, self.port = self._run(self._start(servicer, port))
+        self._server, self.port = self._run(self._start(servicer, port, credentials))
         self.address = f"127.0.0.1:{self.port}"
 
-    async def _start(self, servicer: FakeGeneration, port: int) -> tuple[grpc.aio.Server, int]:
+    async def _start(
+        self, servicer: FakeGeneration, port: int, credentials: grpc.ServerCredentials | None
+    ) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server()
         add_GenerationServicer_to_server(servicer, server)
-        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         await server.start()
         return server, bound
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.config import Config
-from deployments.app import drafter_deployment_name
+from deployments.directory import drafter_deployment_name
 from deployments.processes import Process, descendants
 
 ALL_KINDS = ("router", "drafter", "target", "controller", "directory", "proxy")

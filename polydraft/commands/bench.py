@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 from polydraft.commands.common import (
     UsageError,
-    add_connection_flags,
     add_request_flags,
-    connect,
     positive_int,
     print_failure,
     print_json,
     read_prompts,
     request_options,
 )
+from polydraft.commands.connection import add_connection_flags, connect
 
 if TYPE_CHECKING:
     from polydraft.commands.bench_load import Plan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,9 @@ from typing import TYPE_CHECKING
 from polydraft.errors import PolydraftError
 
 if TYPE_CHECKING:
-    from polydraft.client import AsyncClient
     from polydraft.options import GenerateOptions
 
 PromptId = str | int
-KEY_VARIABLE = "POLYDRAFT_KEY"
-"""The tenant's key is a secret: not for a command line, which every user of the machine can read."""
 
 
 class UsageError(Exception):
@@ -68,31 +64,11 @@ def _parse_prompt(line: bytes, default_id: str) -> NamedPrompt:
     return NamedPrompt(name, record["prompt"], language)
 
 
-def address(text: str) -> str:
-    """Check HOST:PORT (for argparse)."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT")
-    return text
-
-
 def positive_int(text: str) -> int:
     """Check a count (for argparse)."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return int(text)
-
-
-def add_connection_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", type=address, required=True, metavar="HOST:PORT", help="as `serve` printed it")
-    parser.add_argument("--tenant", help=f"on whose behalf to ask; its key is read from {KEY_VARIABLE}")
-
-
-def connect(args: argparse.Namespace) -> AsyncClient:
-    """The client that the connection flags say."""
-    from polydraft.client import AsyncClient
-
-    return AsyncClient(args.address, args.tenant, key=os.environ.get(KEY_VARIABLE) or None)
 
 
 def add_request_flags(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from polydraft.commands.common import UsageError, address
+from polydraft.commands.common import UsageError
+from polydraft.commands.connection import address
 
 if TYPE_CHECKING:
     from polydraft.client import AsyncClient

@@ -12,6 +12,9 @@ from tests.conftest import ROOT
 
 COMMON = {
     "--address",
+    "--ca",
+    "--certificate",
+    "--certificate-key",
     "--concurrency",
     "--json",
     "--max-draft-tokens",
@@ -23,6 +26,7 @@ COMMON = {
     "--temperature",
     "--tenant",
     "--time-budget-s",
+    "--tls",
     "--top-k",
     "--top-p",
 }

@@ -19,7 +19,7 @@ from tests.integration.conftest import CONFIG
 SINGLE = ROOT / "configs" / "single.yaml"
 
 
-async def test_serves_through_rays_own_ingress_and_leaves_no_process() -> None:
+async def test_serves_through_rays_own_ingress_and_leaves_no_process(capfd: pytest.CaptureFixture[str]) -> None:
     before = set(descendants(os.getpid()))
     (prompt, *_) = demo_prompts("fr")
     async with cluster(str(CONFIG), ["cluster.front=serve"]) as address, AsyncClient(address, timeout_s=60) as client:
@@ -29,13 +29,19 @@ async def test_serves_through_rays_own_ingress_and_leaves_no_process() -> None:
 
     assert drafted.drafter == "fr"
     assert drafted.token_ids == plain.token_ids
+    assert "travel in the clear: cluster.front is serve" in capfd.readouterr().err
     assert len(started) > 5
     assert not [process for process in started if process.is_alive]
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("target.model=/nowhere", "target.model"), ("target.shards=2", "shards"), ("target.modle=x", "modle")],
+    [
+        ("target.model=/nowhere", "target.model"),
+        ("target.shards=2", "shards"),
+        ("target.modle=x", "modle"),
+        ("tls={front: {certificate: /nowhere, key: /nowhere}}", "tls.front.certificate: /nowhere cannot be read"),
+    ],
 )
 async def test_a_wrong_configuration_is_told_before_anything_starts(
     override: str, words: str, capsys: pytest.CaptureFixture[str]

@@ -10,6 +10,7 @@ import pytest
 import polydraft
 from polydraft import AsyncClient, ChatMessage, Chunk, Client, Finished, FinishReason, InvalidRequest, Started, Usage
 from tests.fakes_server import FakeGeneration, Script, serving
+from tests.tcp_proxy import proxy_to
 
 GREETING = Script((b"Good", b" morn", b"ing", b", my", b" friend", b"."))
 PROMPT = b"Guten Morgen, mein Freund."
@@ -40,6 +41,12 @@ async def test_generate_gathers_the_whole_answer() -> None:
     assert answer.usage == Usage(4, 5, cached_prompt_tokens=3)
     assert answer.timing.ttft_s is not None
     assert 0 < answer.timing.ttft_s <= answer.timing.total_s
+
+
+async def test_a_distant_server_is_reached() -> None:
+    with serving(FakeGeneration({PROMPT: GREETING})) as address:
+        async with proxy_to(address, delay_s=0.2) as (_, far_address), AsyncClient(far_address) as client:
+            assert (await client.generate(PROMPT)).text == "Good morning, my friend."
 
 
 async def test_options_and_tenant_reach_the_server() -> None:

@@ -32,6 +32,21 @@ def test_tenants_are_read_again(path: Path) -> None:
     assert changed.target == config.target
 
 
+def test_tenants_are_found_again_when_the_mounted_secret_is_another_directory(path: Path) -> None:
+    """As Kubernetes mounts them: the link is pointed elsewhere and what it pointed at is gone."""
+    folder, link = path.parent, path.parent / "tenants.yaml"
+    (folder / "first").mkdir()
+    link.rename(folder / "first" / "tenants.yaml")
+    link.symlink_to("first/tenants.yaml")
+    config = load(path)
+
+    (folder / "first").rename(folder / "second")
+    link.unlink()
+    link.symlink_to("second/tenants.yaml")
+
+    assert with_tenants(config).tenants["acme"].max_concurrent == 3
+
+
 def test_tenants_stand_in_one_place(path: Path) -> None:
     path.write_text(path.read_text() + "tenants: {globex: {}}\n")
 

@@ -67,5 +67,6 @@ def test_exit_status_of_the_real_command(tmp_path: Path) -> None:
     assert "no.jsonl" in wrong.stderr
     assert (nobody.returncode, nobody.stdout) == (1, "")
     assert nobody.stderr == (
-        "polydraft generate: request 0: UNAVAILABLE: no server answers; check the address and that the cluster is up\n"
+        "polydraft generate: request 0: UNAVAILABLE: no server answers; check the address, that the cluster is up and, "
+        "under TLS, the certificates\n"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from cluster.messages import TOKEN_METADATA, Heartbeat, Hello, Message
 from deployments.convert import frame_from_pb, frame_to_pb
 from protos.v1 import internal_pb2 as pb
@@ -31,3 +34,9 @@ class Router:
     async def greet(self, router_id: str = "router-1") -> None:
         await self.send(Message(0, 0, Hello(router_id)))
         assert isinstance((await self.receive()).body, Hello)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)

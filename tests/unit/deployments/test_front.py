@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cluster.errors import UnsupportedLanguage
-from cluster.events import Chunk, Event, Figures, Finished, Started, TokenSource
-from cluster.messages import FinishReason
 from cluster.request import RawRequest
 from deployments.front import Front
-from deployments.generation import Generation
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
-
-
-class FakeService:
-    """Behaves as the prompt says."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[RawRequest, str, str, str]] = []
-        self.closed = asyncio.Event()
-
-    async def answer(
-        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str
-    ) -> AsyncGenerator[Event, None]:
-        self.calls.append((raw, request_id, tenant_name, key))
-        try:
-            if raw.prompt == b"refuse":
-                raise UnsupportedLanguage("language: 'xx' is not served; served: de")
-            yield Started(request_id, 7, "t", "n", "de", "off", 3)
-            if raw.prompt == b"crash":
-                raise ValueError("/secret/path pid 4711 at 10.0.0.1")
-            if raw.prompt == b"hang":
-                await asyncio.Event().wait()
-            yield Chunk(0, (5,), "\u00e9", (TokenSource.TARGET,), 1)
-            yield Finished(FinishReason.EOS, 3, 1, Figures())
-        finally:
-            self.closed.set()
+from tests.unit.deployments.fronts import FakeService, serving
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[FakeService, grpc.aio.Channel, Front]]:
-    service = FakeService()
-    front = Front(Generation(service), slow_reader_s=30.0)  # type: ignore[arg-type]  # has the one method needed
-    port = await front.start("127.0.0.1", 0)
+async def calling() -> AsyncIterator[tuple[FakeService, grpc.aio.Channel, Front]]:
     options = (("grpc.max_send_message_length", 64 << 20),)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+    async with (
+        serving() as (service, front, address),
+        grpc.aio.insecure_channel(address, options=options) as channel,
+    ):
         yield service, channel, front
-    await front.stop(0)
 
 
 async def failure_of(call: grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEvent]) -> grpc.aio.AioRpcError:
@@ -64,7 +35,7 @@ async def failure_of(call: grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.Gener
 
 
 async def test_stream_and_unary_tell_the_same() -> None:
-    async with serving() as (service, channel, _):
+    async with calling() as (service, channel, _):
         stub = GenerationStub(channel)
         metadata = (("polydraft-tenant", "acme"), ("polydraft-key", "k"))
 
@@ -78,7 +49,7 @@ async def test_stream_and_unary_tell_the_same() -> None:
 
 
 async def test_refusals_have_status_code_and_message() -> None:
-    async with serving() as (_, channel, _):
+    async with calling() as (_, channel, _):
         error = await failure_of(GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"refuse")))
 
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -88,7 +59,7 @@ async def test_refusals_have_status_code_and_message() -> None:
 
 @pytest.mark.parametrize("method", ["GenerateStream", "Generate"])
 async def test_faults_of_ours_tell_a_request_id_and_nothing_else(method: str) -> None:
-    async with serving() as (service, channel, _):
+    async with calling() as (service, channel, _):
         call: Callable[..., object] = getattr(GenerationStub(channel), method)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             result = call(pb.GenerateRequest(prompt=b"crash"))
@@ -104,7 +75,7 @@ async def test_faults_of_ours_tell_a_request_id_and_nothing_else(method: str) ->
 
 
 async def test_cancelled_call_closes_its_answer() -> None:
-    async with serving() as (service, channel, _):
+    async with calling() as (service, channel, _):
         call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"hang"))
         await call.read()
         call.cancel()
@@ -114,7 +85,7 @@ async def test_cancelled_call_closes_its_answer() -> None:
 
 
 async def test_deadline_closes_the_answer() -> None:
-    async with serving() as (service, channel, _):
+    async with calling() as (service, channel, _):
         call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"hang"), timeout=1.0)
 
         assert (await failure_of(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -123,7 +94,7 @@ async def test_deadline_closes_the_answer() -> None:
 
 
 async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> None:
-    async with serving() as (service, channel, _):
+    async with calling() as (service, channel, _):
         stub = GenerationStub(channel)
 
         error = await failure_of(stub.GenerateStream(pb.GenerateRequest(prompt=b"x" * 50_000_000)))
@@ -134,7 +105,7 @@ async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> 
 
 
 async def test_health_is_told_by_name() -> None:
-    async with serving() as (_, channel, front):
+    async with calling() as (_, channel, front):
         stub = health_pb2_grpc.HealthStub(channel)
         await front.set_health("drafter-de", True)
         await front.set_health("", False)

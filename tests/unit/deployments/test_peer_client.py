@@ -15,7 +15,9 @@ from cluster.peers import PeerGone, PeerLost
 from deployments.directory import Registration
 from deployments.fleet import GrpcFleet
 from deployments.peer_client import Identity, PeerClient
+from deployments.tls import connector
 from tests.unit.deployments.fake_replica import HELLO, TOKEN, FakeReplica
+from tests.unit.deployments.streams import until
 
 IDENTITY = Identity("router", TOKEN, "target", "hash", heartbeat_s=0.05, lease_s=30.0)
 OPEN = Open((1, 2), 2, Sampling(), 7, 0, 5, "default", credit_tokens=8)
@@ -27,7 +29,7 @@ class Peer:
     def __init__(self, address: str, identity: Identity, clock: Callable[[], float]) -> None:
         registration = Registration("target", "target", "t1", address, "n1")
         self.changes = 0
-        self.client = PeerClient(registration, identity, clock, self._on_change)
+        self.client = PeerClient(registration, identity, connector(None), clock, self._on_change)
         self.arrived: asyncio.Queue[Message | PeerLost] = asyncio.Queue()
 
     def _on_change(self) -> None:
@@ -47,12 +49,6 @@ async def connected(
         with suppress(asyncio.CancelledError):
             await run
         await replica.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def next_for_session(replica: FakeReplica) -> Message:
@@ -183,12 +179,14 @@ async def test_wrong_cluster_token_is_not_tried_again() -> None:
 async def test_fleet_follows_the_registrations() -> None:
     replica = FakeReplica()
     address = await replica.start()
-    fleet = GrpcFleet(IDENTITY)
+    fleet = GrpcFleet(IDENTITY, connector(None))
     target = Registration("target", "target", "t1", address, "n1")
     try:
         fleet.update([target, Registration("router", "router", "r1", "127.0.0.1:1")])
+        assert fleet.connected() == ()
         await until(lambda: len(fleet.targets()) == 1)
         assert fleet.drafters("de") == []
+        assert fleet.connected() == ("target",)
 
         # A registration that is missing does not end a stream that works; a lost replica that is not registered goes.
         fleet.update([])

@@ -10,46 +10,18 @@ import pytest
 import pytest_asyncio
 
 from cluster.errors import ContextTooLong
-from cluster.messages import Block, Close, Credit, Heartbeat, Hello, Message, Observe, Open, Resync, Sampling
+from cluster.messages import Close, Credit, Heartbeat, Hello, Message, Open, Resync, Sampling
 from deployments.convert import frame_from_pb
 from deployments.peer_server import PeerServer, SessionKey, _Router
 from deployments.replica import Servicer
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
+from tests.unit.deployments.recorder import Recorder
 from tests.unit.deployments.streams import TOKEN, Router
 
 HEARTBEAT_S = 0.05
 LEASE_S = 0.3
 OPEN = Open((1, 2, 3), 3, Sampling(), 5, 0, 10, "default")
-
-
-class Recorder:
-    """A replica that notes what it is told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[object, ...]] = []
-
-    def hello(self) -> Hello:
-        return Hello("target-1", target_id="t", tokenizer_hash="tok")
-
-    def load(self) -> Heartbeat:
-        return Heartbeat(1, 2, 3)
-
-    def open(self, key: SessionKey, epoch: int, request: Open) -> None:
-        if not request.token_ids:
-            raise ContextTooLong("0 tokens do not fit")
-        self.calls.append(("open", key, epoch))
-
-    def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:
-        self.calls.append(("message", key, body))
-
-    def close(self, key: SessionKey) -> None:
-        self.calls.append(("close", key))
-
-    async def until(self, *call: object) -> None:
-        async with asyncio.timeout(20):
-            while call not in self.calls:
-                await asyncio.sleep(0.01)
 
 
 @pytest_asyncio.fixture
