@@ -202,6 +202,8 @@ class LimitsConfig(_Section):
     """Silence after which a peer is taken for dead."""
     failover_wait_s: Seconds = 60.0
     """How long a request waits for a target replica."""
+    drain_s: Seconds = 60.0
+    """How long a replica or router that leaves, as in an update, lets answers go on that cannot move."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -316,6 +318,13 @@ class Config(_Section):
     def known_languages(self) -> tuple[str, ...]:
         """Sorted; what a request may name and detection chooses from."""
         return tuple(sorted({*self.drafter_of_language, *self.languages}))
+
+    def without_counts(self) -> Config:
+        """The same for all replicas however many there are: they need not be replaced when only that changes."""
+        drafters = {name: drafter.model_copy(update={"replicas": 1}) for name, drafter in self.drafters.items()}
+        cluster = self.cluster.model_copy(update={"routers": 1})
+        target = self.target.model_copy(update={"replicas": 1})
+        return self.model_copy(update={"cluster": cluster, "target": target, "drafters": drafters})
 
     @property
     def all_tenants(self) -> dict[str, TenantConfig]:

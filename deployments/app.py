@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from ray import serve
 
-from cluster.config import Config, DrafterConfig
+from cluster.config import Config
 from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
@@ -21,8 +20,9 @@ _EVERYWHERE: dict[str, Any] = {
     "health_check_period_s": 1.0,
     "health_check_timeout_s": 10.0,
     "graceful_shutdown_wait_loop_s": 0.1,
-    "graceful_shutdown_timeout_s": 10.0,
 }
+_END_S = 5.0
+"""After answers have drained, for the rest of a replica's end."""
 
 
 def directory_name(config: Config) -> str:
@@ -30,18 +30,17 @@ def directory_name(config: Config) -> str:
     return f"{config.cluster.name}-directory"
 
 
-def build(config: Config) -> serve.Application:
+def build(config: Config, token: str) -> serve.Application:
     """The whole application: routers in front, one target, one deployment a drafter."""
-    directory, token = directory_name(config), secrets.token_hex(16)
-    target = _target(config).bind(config, directory, token)
-    drafters = [
-        _drafter(name, drafter).bind(config, name, directory, token) for name, drafter in config.tier_drafters.items()
-    ]
-    return _router(config).bind(config, directory, token, target, *drafters)
+    directory, same = directory_name(config), config.without_counts()
+    target = _target(config).bind(same, directory, token)
+    drafters = [_drafter(config, name).bind(same, name, directory, token) for name in config.tier_drafters]
+    return _router(config).bind(same, directory, token, target, *drafters)
 
 
 def _router(config: Config) -> serve.Deployment:
     return _deployment(
+        config,
         RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment,
         name="router",
         num_replicas=config.cluster.routers,
@@ -52,6 +51,7 @@ def _router(config: Config) -> serve.Deployment:
 def _target(config: Config) -> serve.Deployment:
     target = config.target
     return _deployment(
+        config,
         TargetDeployment,
         name="target",
         num_replicas=target.replicas,
@@ -59,8 +59,10 @@ def _target(config: Config) -> serve.Deployment:
     )
 
 
-def _drafter(name: str, drafter: DrafterConfig) -> serve.Deployment:
+def _drafter(config: Config, name: str) -> serve.Deployment:
+    drafter = config.drafters[name]
     return _deployment(
+        config,
         DrafterDeployment,
         name=drafter_deployment_name(name),
         num_replicas=drafter.replicas,
@@ -68,6 +70,7 @@ def _drafter(name: str, drafter: DrafterConfig) -> serve.Deployment:
     )
 
 
-def _deployment(kind: type, **options: Any) -> serve.Deployment:
-    deployment: serve.Deployment = serve.deployment(**options, **_EVERYWHERE)(kind)
+def _deployment(config: Config, kind: type, **options: Any) -> serve.Deployment:
+    end_s = config.limits.drain_s + _END_S
+    deployment: serve.Deployment = serve.deployment(**options, **_EVERYWHERE, graceful_shutdown_timeout_s=end_s)(kind)
     return deployment

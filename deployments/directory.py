@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -52,11 +53,16 @@ class Registration:
 class Directory:
     """The table. A registration that is not repeated expires."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, expiry_s: float = EXPIRY_S) -> None:
+    def __init__(self, token: str, clock: Callable[[], float] = time.monotonic, expiry_s: float = EXPIRY_S) -> None:
+        self._token = token
         self._clock = clock
         self._expiry_s = expiry_s
         self._seen: dict[str, tuple[float, Registration]] = {}
         self._ledger = Ledger()
+
+    def token(self) -> str:
+        """What routers and replicas prove themselves with: the same for all that this cluster ever deploys."""
+        return self._token
 
     def register(self, registration: Registration) -> None:
         """Add or renew."""
@@ -130,4 +136,4 @@ def start_directory(name: str) -> Any:
     actor: Any = ray.remote(Directory)
     return actor.options(
         name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1
-    ).remote()
+    ).remote(secrets.token_hex(16))

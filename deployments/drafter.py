@@ -25,6 +25,7 @@ class DrafterDeployment:
         trainer = TrainerClient(config, drafter_name) if learns else None
         service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
+        self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting: asyncio.Task[None] | None = None
         if service.versions is not None:
@@ -36,4 +37,4 @@ class DrafterDeployment:
     async def __del__(self) -> None:
         if self._reporting is not None:
             self._reporting.cancel()
-        await self._replica.stop()
+        await self._replica.stop(self._drain_s)

@@ -17,8 +17,6 @@ from deployments.tls import bind
 from protos.v1 import internal_pb2 as pb
 from protos.v1 import internal_pb2_grpc
 
-DRAIN_S = 5.0
-"""How long a replica that is told to go waits for routers to move their sessions."""
 _MAX_MESSAGE_BYTES = 64 << 20
 
 
@@ -89,11 +87,11 @@ class Replica:
         """Raise if the replica must be replaced."""
         self._service.check_health()
 
-    async def stop(self) -> None:
-        """Leave: no new sessions, time to move for the old ones, then the end of the thread and the port."""
+    async def stop(self, drain_s: float) -> None:
+        """Leave: no new sessions, time to move or end for the old ones, then the end of the thread and the port."""
         if self._registering is not None:
             self._registering.cancel()
         await self._directory.unregister(self._service.hello().peer_id)
-        await self._service.server.stop(DRAIN_S)
+        await self._service.server.stop(drain_s)
         await self._server.stop(0.5)
         self._service.stop()

@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 HEALTH_S = 1.0
 TENANTS_S = 1.0
-GRACE_S = 5.0
 
 
 class Router:
@@ -76,15 +75,14 @@ class Router:
         port = cluster.grpc_port if cluster.front == "grpc" else 0
         port = await self._front.start(cluster.host, port, front_files(self._config))
         me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
+        self._registering = asyncio.create_task(
+            self._directory.keep_registered(lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed)
+        )
         self._tasks = [
+            self._registering,
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._budgets.keep_settled()),
             asyncio.create_task(self._tell_health()),
-            asyncio.create_task(
-                self._directory.keep_registered(
-                    lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed
-                )
-            ),
         ]
         if self._config.tenants_file is not None:
             self._tasks.append(asyncio.create_task(self._follow_tenants(self._config.tenants_file)))
@@ -96,11 +94,12 @@ class Router:
                 raise RuntimeError(f"a task of the router ended: {task.exception() if not task.cancelled() else task}")
 
     async def stop(self) -> None:
-        """Let running calls end for a moment, then leave."""
+        """Take no new call and let running ones end; everything that they need goes on meanwhile."""
+        self._registering.cancel()
+        await self._directory.unregister(self._id)
+        await self._front.stop(self._config.limits.drain_s)
         for task in self._tasks:
             task.cancel()
-        await self._directory.unregister(self._id)
-        await self._front.stop(GRACE_S)
         await self._fleet.stop()
 
     async def _tell_health(self) -> None:

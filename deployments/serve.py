@@ -1,4 +1,7 @@
-"""`polydraft serve`: Ray, the application, one line when it is ready, and no process left when it ends."""
+"""`polydraft serve`: Ray, the application, one line when it is ready, and no process left when it ends.
+
+SIGHUP: read the configuration again and deploy what has changed, replica by replica, while answers go on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +49,30 @@ class _NotReady(Exception):
 def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str] = ()) -> int:
     """Serve until SIGINT or SIGTERM: 0; 1 if the cluster did not come up. Raises ConfigError before anything starts."""
     changes = [*overrides, *([f"cluster.grpc_port={grpc_port}"] if grpc_port is not None else [])]
+    config = _checked(config_path, changes)
+    _check_port(config)
+    for what in clear_text(config):
+        logger.warning("%s", what)
+    try:
+        with _signals() as hangup, _ray(config), _application(config):
+            host, port = _wait_until_ready(config)
+            _tell(f"ready grpc={host}:{port}")
+            for name in adapting_drafters(config):
+                where = f"--cluster {config.cluster.name} --ray {ray.get_runtime_context().gcs_address}"
+                sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
+            while True:
+                hangup.wait()
+                hangup.clear()
+                config = _deployed_again(config, config_path, changes)
+    except _Stopped:
+        return 0
+    except _NotReady as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+
+
+def _checked(config_path: Path, changes: Sequence[str]) -> Config:
+    """The configuration, with everything that it names; ConfigError if it cannot be served."""
     config = load(config_path, changes)
     check_models(config)
     target_facts(config)
@@ -55,24 +83,34 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
         check_local_drafters(config)
     if config.adapting_tenants:
         check_versions(config)
-    _check_port(config)
-    for what in clear_text(config):
-        logger.warning("%s", what)
+    return config
+
+
+def _deployed_again(config: Config, config_path: Path, changes: Sequence[str]) -> Config:
+    """Deploy what the file says now; the former configuration goes on if it cannot be served."""
     try:
-        with _stop_signals(), _ray(config), _application(config):
-            host, port = _wait_until_ready(config)
-            sys.stdout.write(f"ready grpc={host}:{port}\n")
-            sys.stdout.flush()
-            for name in adapting_drafters(config):
-                where = f"--cluster {config.cluster.name} --ray {ray.get_runtime_context().gcs_address}"
-                sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
-            while True:
-                time.sleep(3_600)
-    except _Stopped:
-        return 0
-    except _NotReady as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        new = _checked(config_path, changes)
+        _check_fixed(config, new)
+        _deploy(new)
+    except (ConfigError, _NotReady) as error:
+        sys.stderr.write(f"error: {error}; the cluster goes on as it was\n")
+        return config
+    _tell("deployed")
+    return new
+
+
+def _check_fixed(old: Config, new: Config) -> None:
+    """Refuse what only a restart can change."""
+    before, after = old.without_counts(), new.without_counts()
+    for name, was, is_now in (("cluster", before.cluster, after.cluster), ("ray", before.ray, after.ray)):
+        for key in type(was).model_fields:
+            if getattr(was, key) != getattr(is_now, key):
+                raise ConfigError(f"{name}.{key}: cannot change while the cluster runs; start it anew")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _check_port(config: Config) -> None:
@@ -90,17 +128,19 @@ def _check_port(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block once; further ones are ignored while it cleans up."""
+def _signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM end the block once; further ones are ignored while it cleans up. SIGHUP sets the event."""
+    hangup = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         raise _Stopped
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    yield
+    signal.signal(signal.SIGHUP, lambda signum, frame: hangup.set())
+    yield hangup
 
 
 def _ray(config: Config) -> contextlib.AbstractContextManager[Path]:
@@ -117,27 +157,35 @@ def _application(config: Config) -> Iterator[None]:
     cluster = config.cluster
     behind_proxy = cluster.front == "serve"
     try:
-        start_directory(directory_name(config))
-        for name in adapting_drafters(config):
-            start_trainer(config, name)
         serve.start(
             proxy_location="HeadOnly" if behind_proxy else "Disabled",
             http_options={"host": "127.0.0.1", "port": _free_port()},
             grpc_options={"port": cluster.grpc_port, "grpc_servicer_functions": SERVICERS} if behind_proxy else None,
             logging_config={"log_level": "WARNING"},
         )
-        # A proxy reaches applications by their routes only.
-        route = "/" if behind_proxy else None
-        serve.run(build(config), name=cluster.name, route_prefix=route, logging_config={"log_level": "INFO"})
+        _deploy(config)
         yield
-    except RuntimeError as error:
-        raise _NotReady(f"the application did not come up: {_last_line(str(error))}") from None
     finally:
         if config.ray.address is not None:  # a Ray of our own ends whole, and at once
             serve.delete(cluster.name)
             ray.kill(start_directory(directory_name(config)))
             for name in adapting_drafters(config):
                 ray.kill(start_trainer(config, name))
+
+
+def _deploy(config: Config) -> None:
+    """Deploy the application, or what has changed of it; _NotReady if it does not come up."""
+    for name in adapting_drafters(config):
+        start_trainer(config, name)
+    token = ray.get(start_directory(directory_name(config)).token.remote())
+    # A proxy reaches applications by their routes only.
+    route = "/" if config.cluster.front == "serve" else None
+    try:
+        serve.run(
+            build(config, token), name=config.cluster.name, route_prefix=route, logging_config={"log_level": "INFO"}
+        )
+    except RuntimeError as error:
+        raise _NotReady(f"the application did not come up: {_last_line(str(error))}") from None
 
 
 def _wait_until_ready(config: Config) -> tuple[str, int]:

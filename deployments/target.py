@@ -22,6 +22,7 @@ class TargetDeployment:
 
         service = TargetService(config, new_replica_id("target"), token)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
+        self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting = asyncio.create_task(TargetMetrics(service).run())
 
@@ -30,4 +31,4 @@ class TargetDeployment:
 
     async def __del__(self) -> None:
         self._reporting.cancel()
-        await self._replica.stop()
+        await self._replica.stop(self._drain_s)

@@ -18,7 +18,7 @@ class Clock:
 
 def test_registrations_expire_unless_repeated() -> None:
     clock = Clock()
-    directory = Directory(clock, expiry_s=5.0)
+    directory = Directory("token", clock, expiry_s=5.0)
     directory.register(TARGET)
     directory.register(DRAFTER)
 
@@ -30,7 +30,7 @@ def test_registrations_expire_unless_repeated() -> None:
 
 
 def test_leaving_replicas_are_gone_at_once() -> None:
-    directory = Directory(Clock())
+    directory = Directory("token", Clock())
     directory.register(TARGET)
     directory.register(DRAFTER)
 
@@ -41,7 +41,7 @@ def test_leaving_replicas_are_gone_at_once() -> None:
 
 
 def test_routers_share_a_limit_by_how_many_are_there() -> None:
-    directory = Directory(Clock())
+    directory = Directory("token", Clock())
     for name in ("r1", "r2"):
         directory.register(Registration("router", "router", name, "127.0.0.1:3"))
     directory.register(TARGET)

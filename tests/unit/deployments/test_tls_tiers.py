@@ -77,7 +77,7 @@ async def serving(tls: PemFiles | None) -> AsyncIterator[tuple[Service, Registra
     await replica.start("127.0.0.1", tls)
     await until(lambda: bool(table.found))
     yield service, table.found[0]
-    await replica.stop()
+    await replica.stop(drain_s=0.0)
 
 
 @asynccontextmanager

@@ -1,0 +1,85 @@
+"""A cluster that shrinks and is updated while answers go on: none is dropped, and none differs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.chaos.traffic import Traffic, keep_asking, questions, references
+from deployments.processes import descendants
+from polydraft.commands.child_cluster import cluster
+from tests.conftest import ROOT
+from tests.integration.conftest import replicas
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NUM_STREAMS = 16
+CHANGE_S = 120.0
+
+
+def _write_config(path: Path, *, routers: int, targets: int, token_budget: int) -> None:
+    document = {
+        "cluster": {"routers": routers},
+        "target": {
+            "model": str(ROOT / "models" / "target"),
+            "num_cpus": 0.2,
+            "num_pages": 1_024,
+            "replicas": targets,
+            "token_budget": token_budget,
+        },
+        "drafters": {"de": {"method": "lm", "model": str(ROOT / "models" / "drafters" / "de"), "languages": ["de"]}},
+        "languages": ["fr", "ru", "ja", "zh"],
+    }
+    path.write_text(yaml.safe_dump(document))
+
+
+async def _change(path: Path, **sizes: int) -> None:
+    """Write another configuration and let `serve` deploy it."""
+    _write_config(path, **sizes)
+    (serve,) = [process for process in descendants(os.getpid()) if f"polydraft serve {path}" in process.title]
+    os.kill(serve.pid, signal.SIGHUP)
+
+
+async def _until(what: str, is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + CHANGE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"not within {CHANGE_S} s: {what}"
+        await asyncio.sleep(0.2)
+
+
+async def test_no_stream_is_dropped_when_the_cluster_shrinks_and_is_updated(tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yaml"
+    _write_config(config, routers=2, targets=2, token_budget=256)
+    asked = questions(40, seed=3)
+    traffic, stop = Traffic(), asyncio.Event()
+    async with cluster(str(config)) as address:
+        expected = await references(address, asked, NUM_STREAMS)
+        asking = asyncio.create_task(keep_asking(address, asked, expected, NUM_STREAMS, traffic, stop))
+        await asyncio.sleep(2.0)
+
+        await _change(config, routers=1, targets=1, token_budget=256)
+        await _until("one router and one target", lambda: _sizes() == (1, 1))
+        kept = [*replicas("router"), *replicas("target")]
+        after_shrinking = traffic.num_asked
+
+        await _change(config, routers=1, targets=2, token_budget=128)
+        await _until("all replaced", lambda: _sizes() == (1, 2) and not any(p.is_alive for p in kept))
+        after_update = traffic.num_asked
+        await asyncio.sleep(2.0)
+        stop.set()
+        await asking
+
+    assert not traffic.failed
+    assert not traffic.different
+    assert 0 < after_shrinking < after_update
+
+
+def _sizes() -> tuple[int, int]:
+    return len(replicas("router")), len(replicas("target"))
