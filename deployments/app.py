@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
 from typing import Any
 
 from ray import serve
@@ -73,4 +75,11 @@ def _drafter(config: Config, name: str) -> serve.Deployment:
 def _deployment(config: Config, kind: type, **options: Any) -> serve.Deployment:
     end_s = config.limits.drain_s + _END_S
     deployment: serve.Deployment = serve.deployment(**options, **_EVERYWHERE, graceful_shutdown_timeout_s=end_s)(kind)
-    return deployment
+    # Without a version Serve takes each deployment for another and replaces every replica.
+    return deployment.options(version=_version(config), _internal=True)
+
+
+def _version(config: Config) -> str:
+    """Another one wherever replicas must be replaced."""
+    made_of = f"{version('polydraft')} {config.without_counts().model_dump_json()}"
+    return hashlib.sha256(made_of.encode()).hexdigest()[:16]
