@@ -13,6 +13,7 @@ import grpc
 import pytest
 import trustme
 
+from benchmarks.certificates import write_certificate
 from cluster.config import Config
 from cluster.messages import Open, Sampling
 from cluster.tls import PemFiles, tier_files
@@ -22,7 +23,7 @@ from deployments.peer_server import PeerServer, SessionKey
 from deployments.replica import Replica
 from deployments.tls import connector
 from protos.v1.internal_pb2_grpc import TargetStub
-from tests.certificates import caller, write_certificate
+from tests.certificates import caller
 from tests.tcp_proxy import proxy_to
 from tests.unit.deployments.recorder import Recorder
 from tests.unit.deployments.streams import TOKEN, Router, until
