@@ -74,7 +74,7 @@ class TargetConfig(_Section):
     max_context: Count | None = None
     """Positions of one sequence; absent: what the model was built for."""
     num_pages: Count = 512
-    page_size: Count = 16
+    page_size: Annotated[int, Field(ge=2, le=1 << 31)] = 16
     max_sessions: Count = 64
     token_budget: Count = 256
     """Rows of one step: prefill chunks, single tokens and draft nodes together."""
