@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cluster.chat import ChatTurn
 from cluster.config import LimitsConfig
 from cluster.errors import ContextTooLong, InvalidRequest, NotImplementedYet
 from cluster.messages import Sampling
-from cluster.text import ChatTurn, Tokenizer
+from cluster.text import Tokenizer
 
 MAX_STOP_BYTES = 1_024
 MAX_DRAFT_TOKENS = 64
