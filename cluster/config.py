@@ -166,6 +166,7 @@ class LimitsConfig(_Section):
     default_max_tokens: Count = 256
     max_tokens: Count = 4_096
     max_stop_strings: Count = 16
+    max_chat_messages: Count = 1_024
     max_concurrent_streams: Count = 256
     slow_reader_s: Seconds = 30.0
     """A stream whose client takes nothing for so long is cancelled."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
@@ -78,6 +79,13 @@ def make_request(
         resume=resume,
         correction_top_k=correction_top_k,
     )
+
+
+class Turn(NamedTuple):
+    """A chat message as it arrives."""
+
+    role: str
+    content: bytes
 
 
 class FakeClock:
