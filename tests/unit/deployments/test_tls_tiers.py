@@ -77,8 +77,10 @@ async def serving(tls: PemFiles | None) -> AsyncIterator[tuple[Service, Registra
     replica = Replica("target", "target", service, table)
     await replica.start("127.0.0.1", tls)
     await until(lambda: bool(table.found))
-    yield service, table.found[0]
-    await replica.stop(drain_s=0.0)
+    try:
+        yield service, table.found[0]
+    finally:
+        await replica.stop(drain_s=0.0)
 
 
 @asynccontextmanager
@@ -88,10 +90,12 @@ async def routing(
     """A router's client of the replica."""
     client = PeerClient(replica, identity, connector(tls), time.monotonic, on_change)
     run = asyncio.create_task(client.run())
-    yield client
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
+    try:
+        yield client
+    finally:
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run
 
 
 async def test_a_router_of_the_cluster_gets_a_stream_and_needs_its_token_too(tmp_path: Path) -> None:
@@ -121,7 +125,8 @@ async def test_nobody_else_gets_a_stream_even_with_the_token(
         )
         async with channel:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await Router(TargetStub(channel)).call.read()
+                async with asyncio.timeout(20):
+                    await Router(TargetStub(channel)).call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
