@@ -22,7 +22,7 @@ from benchmarks.prompts import corpus_prompts
 from benchmarks.results import environment, headline
 from polydraft.client import AsyncClient
 from polydraft.commands.bench_load import ask, closed_loop
-from polydraft.commands.bench_stats import Phase, Record
+from polydraft.commands.bench_stats import Phase, Record, percentile
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.common import NamedPrompt
 from polydraft.options import GenerateOptions
@@ -76,11 +76,7 @@ async def _phase(
         for record in answers
         for (earlier, _), (later, _) in zip(record.arrivals_s, record.arrivals_s[1:], strict=False)
     ]
-    return Felt(_p95(first), _p95(between), felt.tokens_per_s(), flood.tokens_per_s())
-
-
-def _p95(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=20, method="inclusive")[-1]
+    return Felt(percentile(first, 95), percentile(between, 95), felt.tokens_per_s(), flood.tokens_per_s())
 
 
 def markdown(pairs: Sequence[Sequence[Felt]]) -> str:

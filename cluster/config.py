@@ -85,7 +85,7 @@ class TargetConfig(_Section):
     max_context: Count | None = None
     """Positions of one sequence; absent: what the model was built for."""
     num_pages: Count = 512
-    page_size: Count = 16
+    page_size: Annotated[int, Field(ge=2, le=1 << 31)] = 16
     max_sessions: Count = 64
     """Sequences that a replica decodes at once. Tenants share the places, and the steps, by weight."""
     max_waiting: Count = 256
@@ -191,6 +191,7 @@ class LimitsConfig(_Section):
     default_max_tokens: Count = 256
     max_tokens: Count = 4_096
     max_stop_strings: Count = 16
+    max_chat_messages: Count = 1_024
     max_concurrent_streams: Count = 256
     """Of a router, all tenants together."""
     slow_reader_s: Seconds = 30.0

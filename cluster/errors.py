@@ -18,6 +18,14 @@ ConfigError                 the configuration file is wrong (never crosses the w
 
 from __future__ import annotations
 
+MAX_QUOTED = 120
+
+
+def printable(text: str, max_length: int = MAX_QUOTED) -> str:
+    """A caller's text as it may stand in a message: cut, and control characters escaped."""
+    cut = text if len(text) <= max_length else text[:max_length] + "..."
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in cut)
+
 
 class PolydraftError(Exception):
     """Base of what a request can fail with. The message is for the caller: no path, pid, address or traceback."""

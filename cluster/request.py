@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from cluster.chat import ChatTurn
 from cluster.config import LimitsConfig, TenantConfig
-from cluster.errors import ContextTooLong, InvalidRequest, NotImplementedYet
+from cluster.errors import ContextTooLong, InvalidRequest, NotImplementedYet, printable
 from cluster.messages import Sampling
-from cluster.text import ChatTurn, Tokenizer
+from cluster.text import Tokenizer
 
 MAX_STOP_BYTES = 1_024
 MAX_DRAFT_TOKENS = 64
+MAX_NAME_LENGTH = 64
+"""Of tags, names and ids, in characters."""
+MAX_ROUNDS = 1 << 31
+_ROLE = re.compile(r"[a-z_]{1,32}")
+"""Templates write roles beside their special tokens, so a role is a plain word."""
 _MAX_UINT64 = (1 << 64) - 1
 
 
@@ -19,34 +28,36 @@ _MAX_UINT64 = (1 << 64) - 1
 class RawResume:
     """What a client holds of an interrupted answer."""
 
-    token_ids: tuple[int, ...] = ()
+    token_ids: Sequence[int] = ()
     effective_seed: int = 0
     numerics_id: str = ""
     next_round: int = 0
     text_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RawTurn:
+class RawTurn(Protocol):
     """One chat message, undecoded."""
 
-    role: str
-    content: bytes
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def content(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """`GenerateRequest` of the public contract, unchecked. None: absent."""
+    """`GenerateRequest` of the public contract, unchecked; sequences are as they arrived, uncopied. None: absent."""
 
     prompt: bytes | None = None
-    chat: tuple[RawTurn, ...] | None = None
+    chat: Sequence[RawTurn] | None = None
     language: str = ""
     max_tokens: int | None = None
     temperature: float | None = None
     top_k: int = 0
     top_p: float | None = None
     seed: int | None = None
-    stop: tuple[bytes, ...] = ()
+    stop: Sequence[bytes] = ()
     time_budget_s: float = 0.0
     speculation: str = ""
     max_draft_tokens: int | None = None
@@ -100,6 +111,7 @@ def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:
 
 def check_fields(raw: RawRequest, limits: LimitsConfig, longest: int) -> None:
     """Refuse values that no request may have. Needs neither model nor tokenizer."""
+    _check_sizes(raw, limits)
     if raw.not_built:
         raise NotImplementedYet(f"{', '.join(raw.not_built)}: declared but not built yet; leave it unset")
     if raw.max_tokens is not None and not 1 <= raw.max_tokens <= longest:
@@ -114,8 +126,27 @@ def check_fields(raw: RawRequest, limits: LimitsConfig, longest: int) -> None:
         raise InvalidRequest(
             f"max_draft_tokens: found {raw.max_draft_tokens}; give 1 to {MAX_DRAFT_TOKENS}, or speculation 'off'"
         )
-    if len(raw.stop) > limits.max_stop_strings:
-        raise InvalidRequest(f"stop: found {len(raw.stop)} strings; give at most {limits.max_stop_strings}")
+    if raw.resume is not None and raw.resume.next_round > MAX_ROUNDS:
+        raise InvalidRequest(f"resume.next_round: found {raw.resume.next_round}; repeat what the last Chunk told")
+
+
+def _check_sizes(raw: RawRequest, limits: LimitsConfig) -> None:
+    """Refuse what is enormous before anything of it is looked at or copied."""
+    resume = raw.resume or RawResume()
+    for field, number, most in (
+        ("chat.messages", len(raw.chat or ()), limits.max_chat_messages),
+        ("stop", len(raw.stop), limits.max_stop_strings),
+        ("resume.token_ids", len(resume.token_ids), limits.max_tokens),
+    ):
+        if number > most:
+            raise InvalidRequest(f"{field}: found {number}; give at most {most}")
+    for field, name in (
+        ("language", raw.language),
+        ("speculation", raw.speculation),
+        ("resume.numerics_id", resume.numerics_id),
+    ):
+        if len(name) > MAX_NAME_LENGTH:
+            raise InvalidRequest(f"{field}: found {len(name)} characters; give at most {MAX_NAME_LENGTH}")
 
 
 def sampling_of(raw: RawRequest) -> Sampling:
@@ -129,10 +160,10 @@ def sampling_of(raw: RawRequest) -> Sampling:
 
 def stop_strings(raw: RawRequest) -> tuple[str, ...]:
     """Decoded stop strings."""
-    for stop in raw.stop:
+    for number, stop in enumerate(raw.stop):
         if not 1 <= len(stop) <= MAX_STOP_BYTES:
-            raise InvalidRequest(f"stop: a string of {len(stop)} bytes; give 1 to {MAX_STOP_BYTES} bytes")
-    return tuple(_decode("stop", stop) for stop in raw.stop)
+            raise InvalidRequest(f"stop[{number}]: a string of {len(stop)} bytes; give 1 to {MAX_STOP_BYTES} bytes")
+    return tuple(_decode(f"stop[{number}]", stop) for number, stop in enumerate(raw.stop))
 
 
 def content_of(raw: RawRequest, limits: LimitsConfig) -> str | list[ChatTurn]:
@@ -146,10 +177,19 @@ def content_of(raw: RawRequest, limits: LimitsConfig) -> str | list[ChatTurn]:
         raise InvalidRequest(f"{field}: empty; send some text")
     if raw.chat is None:
         return _decode("prompt", contents[0])
-    for turn in raw.chat:
-        if not turn.role:
-            raise InvalidRequest("chat.role: empty; give a role such as 'user'")
-    return [ChatTurn(turn.role, _decode("chat.content", turn.content)) for turn in raw.chat]
+    return [
+        ChatTurn(_checked_role(number, turn.role), _decode(f"chat.messages[{number}].content", content))
+        for number, (turn, content) in enumerate(zip(raw.chat, contents, strict=True))
+    ]
+
+
+def _checked_role(number: int, role: str) -> str:
+    if not _ROLE.fullmatch(role):
+        raise InvalidRequest(
+            f"chat.messages[{number}].role: found '{printable(role, MAX_NAME_LENGTH)}'; "
+            "give a role such as 'user', of at most 32 lower-case letters and underscores"
+        )
+    return role
 
 
 def plain_text(content: str | list[ChatTurn]) -> str:
@@ -189,7 +229,7 @@ def check_resume(raw: RawRequest, max_tokens: int, vocab_size: int) -> Resume | 
         raise InvalidRequest(f"resume.token_ids: {len(resume.token_ids)} tokens exceed the answer's {max_tokens}")
     if outside := [token for token in resume.token_ids if not 0 <= token < vocab_size]:
         raise InvalidRequest(f"resume.token_ids: {outside[0]} is outside the vocabulary of {vocab_size}")
-    return Resume(resume.token_ids, resume.numerics_id, resume.next_round, resume.text_bytes)
+    return Resume(tuple(resume.token_ids), resume.numerics_id, resume.next_round, resume.text_bytes)
 
 
 def seed_of(raw: RawRequest, drawn: int) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 from cluster import request as checks
 from cluster.admission import Admission
 from cluster.budgets import Budgets
+from cluster.chat import ChatTurn
 from cluster.config import Config, TenantConfig
 from cluster.errors import TargetChanged
 from cluster.events import Event
@@ -21,7 +22,7 @@ from cluster.request import RawRequest, Request
 from cluster.routing import DrafterChoice, choose_drafter, choose_language
 from cluster.session import Session, SessionSettings
 from cluster.tenants import Tenant, authenticate
-from cluster.text import ChatTurn, Tokenizer
+from cluster.text import Tokenizer
 
 _LARGE_CONTENT = 16_384
 """Characters from which encoding leaves the event loop's thread, so that heartbeats go on."""

@@ -23,8 +23,8 @@ from cluster.sides import PLAIN, Arrival, DraftSide, Inbox, TargetSide, stop_wai
 from cluster.text import Tokenizer
 
 T = TypeVar("T")
-MAX_FAILOVERS = 5
-"""A request that kills its replicas must not go through all there are."""
+MAX_LOSSES = 5
+"""Of targets without a token between them: a request that kills its replicas must not go through all there are."""
 
 
 class Pace(Protocol):
@@ -73,6 +73,8 @@ class Session:
             self._answer.drafted_by(f"{request.drafter}@0")  # only drafters of a tier learn
         self._numerics_id = request.resume.numerics_id if request.resume else ""
         self._hash = 0
+        self._num_losses = 0
+        """Since the last token."""
         self.num_stale = 0
         """Messages that were dropped: of an old epoch, or about tokens that are committed already."""
 
@@ -176,6 +178,7 @@ class Session:
         chunk = self._answer.take(verdict, is_prefill=self._target.expects_prefill)
         self._target.expects_prefill = False
         self._hash = verdict.hash
+        self._num_losses = 0
         if self._answer.finish_reason is None:
             self._ask_for_block(verdict)
         elif self._request.correction_top_k and self._draft.is_open:
@@ -216,8 +219,9 @@ class Session:
         """Go on at another replica; the text is the same by invariance."""
         self._target.abandon(reason)
         self._answer.count_failover()
-        if self._answer.figures.failovers > MAX_FAILOVERS:
-            raise Unavailable(f"{MAX_FAILOVERS} target replicas were lost under this request; it is given up")
+        self._num_losses += 1
+        if self._num_losses > MAX_LOSSES:
+            raise Unavailable(f"{MAX_LOSSES} target replicas were lost under this request; it is given up")
         await self._open_target()
 
     async def _open_target(self) -> TargetPeer | None:

@@ -1,4 +1,4 @@
-"""From text to token ids: `tokenizers` and a sandboxed chat template.
+"""From text to token ids: `tokenizers` and the model's chat template.
 
 Special-token text inside what a caller wrote is encoded as plain text. The special tokens that the chat template itself
 writes keep their meaning.
@@ -9,27 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Backend
 
+from cluster.chat import ChatTemplate, ChatTurn
 from cluster.errors import ConfigError, InvalidRequest
-
-# What a template adds to the contents it renders is bounded by this factor and constant.
-_TEMPLATE_FACTOR, _TEMPLATE_CONSTANT = 4, 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class ChatTurn:
-    """One message of a chat."""
-
-    role: str
-    content: str
 
 
 class Tokenizer:
@@ -46,13 +33,14 @@ class Tokenizer:
         added = self.backend.get_added_tokens_decoder()
         self._special = {token.content: id for id, token in added.items() if token.special}
         self._special_pattern = _any_of(self._special)
+        self._special_beginnings = tuple({token[:end] for token in self._special for end in range(1, len(token))})
         self.special_ids = frozenset(self._special.values())
         """Left out of the text; decoders join what stands on both sides."""
         self.byte_fallback_ids = frozenset(
             id for token, id in self.backend.get_vocab().items() if re.fullmatch("<0x[0-9A-F]{2}>", token)
         )
         """Tokens that stand for one byte: decoders join a run of them, and one wrong byte spoils the whole run."""
-        self._template, self._variables = _load_template(directory)
+        self._template = _load_template(directory)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a plain prompt, with what the tokenizer itself puts around it (such as a BOS)."""
@@ -60,8 +48,11 @@ class Tokenizer:
 
     def encode_chat(self, turns: Sequence[ChatTurn]) -> list[int]:
         """Ids of the rendered chat, ready for the assistant's answer."""
+        if self._template is None:
+            raise InvalidRequest("chat: the model has no chat template; send `prompt` instead")
         marker = _unused_character(turns)
-        rendered = self._render([ChatTurn(turn.role, self._broken_up(turn.content, marker)) for turn in turns])
+        broken_up = [ChatTurn(turn.role, self._broken_up(turn.content, marker)) for turn in turns]
+        rendered = self._template.render(broken_up)
         ids: list[int] = []
         position = 0
         for match in self._special_pattern.finditer(rendered) if self._special else ():
@@ -87,27 +78,13 @@ class Tokenizer:
         return list(self.backend.encode(text, add_special_tokens=False).ids) if text else []
 
     def _broken_up(self, content: str, marker: str) -> str:
-        """`content` with a marker inside each special token's text, so that it is not taken for the template's own."""
-        return self._special_pattern.sub(lambda m: f"{m.group()[0]}{marker}{m.group()[1:]}", content)
+        """`content` with a marker inside each special token's text, so that it is not taken for the template's own.
 
-    def _render(self, turns: Sequence[ChatTurn]) -> str:
-        if self._template is None:
-            raise InvalidRequest("chat: the model has no chat template; send `prompt` instead")
-        bound = _TEMPLATE_FACTOR * sum(len(turn.content) for turn in turns) + _TEMPLATE_CONSTANT
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        pieces: list[str] = []
-        length = 0
-        try:
-            for piece in self._template.generate(messages=messages, add_generation_prompt=True, **self._variables):
-                pieces.append(piece)
-                length += len(piece)
-                if length > bound:
-                    raise InvalidRequest("chat: the rendered chat is too long; send fewer or shorter messages")
-        except jinja2.TemplateError as error:
-            raise InvalidRequest(f"chat: the model's template refuses these messages: {error.message}") from None
-        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError):
-            raise InvalidRequest("chat: the model's template cannot render these messages; check their roles") from None
-        return "".join(pieces)
+        Also behind a beginning of one at the end, which the next content might complete.
+        """
+        broken = self._special_pattern.sub(lambda m: f"{m.group()[0]}{marker}{m.group()[1:]}", content)
+        end = len(broken.rstrip())  # templates trim
+        return broken[:end] + marker + broken[end:] if broken.endswith(self._special_beginnings, 0, end) else broken
 
 
 def _any_of(words: Sequence[str] | dict[str, int]) -> re.Pattern[str]:
@@ -116,13 +93,16 @@ def _any_of(words: Sequence[str] | dict[str, int]) -> re.Pattern[str]:
 
 
 def _unused_character(turns: Sequence[ChatTurn]) -> str:
-    """A private-use character that occurs in no content."""
+    """A private-use character that occurs in no content; `InvalidRequest` for contents that hold all of them."""
     used = set().union(*(turn.content for turn in turns))
-    return next(chr(point) for point in range(0xE000, 0xF8FF) if chr(point) not in used)
+    unused = next((chr(point) for point in range(0xE000, 0xF900) if chr(point) not in used), None)
+    if unused is None:
+        raise InvalidRequest("chat.content: holds all characters from U+E000 to U+F8FF; leave one out")
+    return unused
 
 
-def _load_template(directory: Path) -> tuple[jinja2.Template | None, dict[str, str]]:
-    """The chat template, if there is one, and the special-token variables that it may use."""
+def _load_template(directory: Path) -> ChatTemplate | None:
+    """The chat template, if there is one, with the special-token variables that it may use."""
     settings = _read_settings(directory / "tokenizer_config.json")
     variables: dict[str, str] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
@@ -134,14 +114,7 @@ def _load_template(directory: Path) -> tuple[jinja2.Template | None, dict[str, s
     source = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
     if isinstance(source, list):
         source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
-    if not isinstance(source, str):
-        return None, variables
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _refuse
-    try:
-        return environment.from_string(source), variables
-    except jinja2.TemplateError as error:
-        raise ConfigError(f"target.model: the chat template does not compile: {error.message}") from None
+    return ChatTemplate(source, variables) if isinstance(source, str) else None
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -152,7 +125,3 @@ def _read_settings(path: Path) -> dict[str, Any]:
     except ValueError:
         raise ConfigError(f"target.model: {path} is not JSON; give a complete transformers directory") from None
     return document if isinstance(document, dict) else {}
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
+from cluster.chat import ChatTurn
 from cluster.config import Config, Placement
 from cluster.config_file import load
 from cluster.errors import ConfigError, PolydraftError
 from cluster.language import LanguageDetector
 from cluster.model_files import check_models
 from cluster.probes import tokenizer_hash
-from cluster.text import ChatTurn, Tokenizer
+from cluster.text import Tokenizer
 from deployments.engines import configured_engine
 from engine.drafters.checkpoint import read_manifest
 from engine.dtypes import bf16_features

@@ -6,6 +6,7 @@
 | polydraft_late_drafts | counter | | rounds that ran undrafted because their block came too late |
 | polydraft_prefix_hit_tokens | counter | | tokens whose keys and values were found in shared pages |
 | polydraft_preemptions | counter | | sequences that lost their pages and were computed again |
+| polydraft_failed_sequences | counter | | sequences that were given up because the model gave no numbers |
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class TargetMetrics:
         self._late_drafts = metrics.Counter("polydraft_late_drafts", "Rounds whose block came too late.")
         self._hit_tokens = metrics.Counter("polydraft_prefix_hit_tokens", "Tokens found in shared pages.")
         self._preemptions = metrics.Counter("polydraft_preemptions", "Sequences that lost their pages.")
+        self._failed = metrics.Counter("polydraft_failed_sequences", "Sequences for which the model gave no numbers.")
 
     async def run(self) -> None:
         while True:
@@ -47,6 +49,7 @@ class TargetMetrics:
             (self._late_drafts, counts.late_drafts - told.late_drafts),
             (self._hit_tokens, counts.prefix_hit_tokens - told.prefix_hit_tokens),
             (self._preemptions, counts.preemptions - told.preemptions),
+            (self._failed, counts.failed - told.failed),
         ):
             if count > 0:
                 counter.inc(count)

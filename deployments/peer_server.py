@@ -66,7 +66,8 @@ class SessionHandler(Protocol):
 class _Router:
     """A router's stream, or what it left behind."""
 
-    outgoing: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    outgoing: asyncio.Queue[Message | None] = field(default_factory=asyncio.Queue)
+    """None ends the stream."""
     epochs: dict[int, int] = field(default_factory=dict)
     """Open sessions and their epochs."""
     num_streams: int = 0
@@ -167,10 +168,13 @@ class PeerServer:
         beats = asyncio.create_task(self._beat(router))
         try:
             while not reader.done():
-                messages = [await router.outgoing.get()]
+                queued = [await router.outgoing.get()]
                 while not router.outgoing.empty():
-                    messages.append(router.outgoing.get_nowait())
-                yield messages
+                    queued.append(router.outgoing.get_nowait())
+                if messages := [message for message in queued if message is not None]:
+                    yield messages
+                if None in queued:
+                    return
         finally:
             beats.cancel()
 
@@ -213,7 +217,10 @@ class PeerServer:
                 pass  # heartbeats count by arriving
 
     async def _collect_orphans(self) -> None:
-        """Close sessions of routers that are gone, or silent, for longer than a lease."""
+        """Close sessions of routers that are gone, or silent, for longer than a lease.
+
+        The stream of one that was only silent ends too: it must not wait for sessions that are no more.
+        """
         while True:
             await asyncio.sleep(self._heartbeat_s / 2)
             now = self._clock()
@@ -227,3 +234,5 @@ class PeerServer:
                 router.epochs.clear()
                 if router.num_streams == 0:
                     del self._routers[router_id]
+                else:
+                    router.outgoing.put_nowait(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.events import Chunk, Event, Finished, Started
-from cluster.request import RawRequest, RawResume, RawTurn
+from cluster.request import RawRequest, RawResume
 from deployments.convert import finish_reason_to_pb
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import types_pb2
@@ -20,20 +20,20 @@ _NOT_BUILT = (
 
 
 def request_from_pb(request: pb.GenerateRequest) -> RawRequest:
-    """The request as it arrived, unchecked."""
+    """The request as it arrived, unchecked. What is repeated is not copied: there may be millions of it."""
     kind = request.WhichOneof("input")
     sampling = request.sampling
     names = {field.name for field, _ in request.ListFields()}
     return RawRequest(
         prompt=request.prompt if kind == "prompt" else None,
-        chat=_turns_from_pb(request.chat) if kind == "chat" else None,
+        chat=request.chat.messages if kind == "chat" else None,
         language=request.language,
         max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
         temperature=sampling.temperature if sampling.HasField("temperature") else None,
         top_k=sampling.top_k,
         top_p=sampling.top_p if sampling.HasField("top_p") else None,
         seed=request.seed if request.HasField("seed") else None,
-        stop=tuple(request.stop),
+        stop=request.stop,
         time_budget_s=request.time_budget_s,
         speculation=request.speculation,
         max_draft_tokens=request.max_draft_tokens if request.HasField("max_draft_tokens") else None,
@@ -68,13 +68,9 @@ def join_events(events: list[pb.GenerateEvent]) -> pb.GenerateResponse:
     return response
 
 
-def _turns_from_pb(chat: pb.ChatMessages) -> tuple[RawTurn, ...]:
-    return tuple(RawTurn(message.role, message.content) for message in chat.messages)
-
-
 def _resume_from_pb(resume: pb.Resume) -> RawResume:
     return RawResume(
-        token_ids=tuple(resume.token_ids),
+        token_ids=resume.token_ids,
         effective_seed=resume.effective_seed,
         numerics_id=resume.numerics_id,
         next_round=resume.next_round,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from cluster.config import Config
-from cluster.errors import ContextTooLong, Overloaded, PolydraftError
+from cluster.errors import ContextTooLong, InternalError, Overloaded, PolydraftError
 from cluster.messages import (
     Block,
     Credit,
@@ -38,6 +38,7 @@ from engine.tree import TokenTree
 
 logger = logging.getLogger(__name__)
 
+_NO_NUMBERS = "the model gave no numbers for this request; it is given up"
 _FINISH = {Finish.EOS: FinishReason.EOS, Finish.LENGTH: FinishReason.LENGTH}
 
 
@@ -60,6 +61,8 @@ class TargetCounts:
     late_drafts: int = 0
     prefix_hit_tokens: int = 0
     preemptions: int = 0
+    failed: int = 0
+    """Sequences for which the model gave no numbers."""
 
 
 class TargetService:
@@ -110,6 +113,7 @@ class TargetService:
             late_drafts=engine.counters.late_drafts,
             prefix_hit_tokens=engine.counters.prefixes.hit_tokens,
             preemptions=engine.scheduler.num_preemptions,
+            failed=engine.counters.failed,
         )
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
@@ -216,7 +220,17 @@ class TargetService:
     def _deliver(self, outcomes: Sequence[StepOutcome]) -> None:
         for outcome in outcomes:
             session = self._sessions.get(outcome.session_id)
-            if session is not None:
+            if session is None:
+                continue
+            if outcome.finish is Finish.FAILED:
+                logger.error(
+                    "session %d of %s: the model gave no numbers after %d tokens",
+                    session.key.session,
+                    session.key.router_id,
+                    outcome.length,
+                )
+                self._refuse(outcome.session_id, InternalError(_NO_NUMBERS))
+            else:
                 session.verdicts.append(_verdict(outcome))
                 self.server.send(session.key, session.epoch, session.verdicts[-1])
 

@@ -40,22 +40,21 @@ class IndexLists:
 
     slots_TL: Tensor
     lengths_T: Tensor
-    _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    _visible: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     @property
     def num_tiles(self) -> int:
         return self.slots_TL.shape[1] // TILE
 
-    def mask(self, tile: int, window: int | None) -> Tensor:
-        """Additive fp32 mask [1, T, 1, P] of one tile; a window counts positions, not slots."""
-        if (tile, window) not in self._masks:
+    def visible(self, tile: int, window: int | None) -> Tensor:
+        """Which positions of one tile each row sees, bool [T, P]; a window counts positions, not slots."""
+        if (tile, window) not in self._visible:
             positions_P = torch.arange(tile * TILE, (tile + 1) * TILE, device=self.lengths_T.device)
             visible_TP = positions_P < self.lengths_T[:, None]
             if window is not None:
                 visible_TP &= positions_P >= self.lengths_T[:, None] - window
-            mask_TP = torch.zeros(visible_TP.shape, device=visible_TP.device).masked_fill_(~visible_TP, -torch.inf)
-            self._masks[tile, window] = mask_TP[None, :, None, :]
-        return self._masks[tile, window]
+            self._visible[tile, window] = visible_TP
+        return self._visible[tile, window]
 
 
 @dataclass(slots=True)
@@ -179,11 +178,14 @@ def _attend_by_specification(
     for tile in range(reads.num_tiles):
         slots = reads.slots_TL[:, tile * TILE : (tile + 1) * TILE].reshape(-1)
         keys_BPD = keys_HSD.index_select(1, slots).view(num_heads * num_rows, TILE, -1).float()
-        values_BPD = values_HSD.index_select(1, slots).view(num_heads * num_rows, TILE, -1).float()
+        values_HTPD = values_HSD.index_select(1, slots).view(num_heads, num_rows, TILE, -1).float()
         scores = torch.bmm(query_BGD, keys_BPD.mT).view(num_heads, num_rows, group, TILE)
         if attention.softcap is not None:
             scores = torch.tanh(scores / attention.softcap) * attention.softcap
-        scores = scores + reads.mask(tile, attention.window)
+        # What an invisible slot holds may be anything, and nothing times NaN is NaN.
+        hidden_TP = ~reads.visible(tile, attention.window)
+        scores = scores.masked_fill(hidden_TP[:, None, :], -torch.inf)
+        values_BPD = values_HTPD.masked_fill(hidden_TP[..., None], 0.0).view(num_heads * num_rows, TILE, -1)
         # A row that sees nothing in its first tiles (outside its window) has a peak of -inf: exp(-inf - 0) is 0.
         new_peak = torch.maximum(peak, scores.amax(-1, keepdim=True))
         finite_peak = new_peak.masked_fill(new_peak == -torch.inf, 0.0)

@@ -24,6 +24,7 @@ TILE = 128
 """Positions reduced together. Part of the engine's identity: another value gives other bits."""
 MEDIUM_BLOCK, LARGE_BLOCK = 8, 32
 """Rows of a block; a lone row has a block of its own."""
+NO_PARTIAL = -1
 
 Ints = NDArray[np.int64]
 
@@ -55,7 +56,7 @@ class UnitBlock:
     rows_Y: Tensor
     """Packed row of each row of each unit, [U * M]; a block that is not full repeats its first row."""
     slots_Z: Tensor
-    """Slots of each unit's keys, [U * P]; those that no row sees are of the trash page."""
+    """Slots of each unit's keys, [U * P]; those that no row sees are the trash page's blank one."""
     num_units: int
     lengths_UM: Ints
     firsts_U: Ints
@@ -113,7 +114,7 @@ def plan_attention(sequences: Sequence[RowsOfSequence], num_rows: int, lone_bloc
         else:
             _add_shared(units, rows, lone_block, rows.num_shared // TILE * TILE)
             _add_own(units[lone_block], rows)
-    partials = np.zeros((num_rows, -(-int(lengths.max()) // TILE)), dtype=np.int64)
+    partials = np.full((num_rows, -(-int(lengths.max()) // TILE)), NO_PARTIAL, dtype=np.int64)
     blocks = []
     offset = 0
     for of_size in units.values():
@@ -123,6 +124,9 @@ def plan_attention(sequences: Sequence[RowsOfSequence], num_rows: int, lone_bloc
             partials[block.rows_Y.numpy().reshape(-1, block.block), block.firsts_U[:, None] // TILE] = indices_UM
             offset += indices_UM.size
             blocks.append(block)
+    # A tile that a row does not reach weighs nothing, whatever stands for it; but of another sequence it might be NaN.
+    own_T1 = np.maximum(partials[:, :1], 0)
+    partials = np.where(partials == NO_PARTIAL, own_T1, partials)
     return AttentionPlan(tuple(blocks), _merges(partials, lengths), num_rows)
 
 
@@ -150,7 +154,7 @@ def _add_own(units: _Units, rows: RowsOfSequence) -> None:
 
 
 def _tiles(slots: Ints, num_tiles: int) -> Ints:
-    """The first slots of some rows as tiles [rows, num_tiles, P], filled up with the trash page."""
+    """The first slots of some rows as tiles [rows, num_tiles, P], filled up with the trash page's blank slot."""
     count = min(num_tiles * TILE, slots.shape[1])
     tiles = np.zeros((len(slots), num_tiles * TILE), dtype=np.int64)
     tiles[:, :count] = slots[:, :count]

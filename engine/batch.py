@@ -14,7 +14,7 @@ import torch
 from engine.attention import IndexLists, StepContext
 from engine.attention_plan import TILE, Ints, RowsOfSequence, plan_attention
 from engine.kv_cache import KVCache
-from engine.pages import PageId
+from engine.pages import PageId, trash_slot
 from engine.tiled_attention import TiledAttention
 from engine.tree import TokenTree
 
@@ -74,13 +74,14 @@ def paths_from_root(tree: TokenTree) -> Ints:
 def pack(
     items: SequenceOf[WorkItem], cache: KVCache, min_rows: int, lone_block: int | None, device: torch.device
 ) -> PackedBatch:
-    """Build one step. Rows are padded to at least `min_rows`; padding rows see only the trash page.
+    """Build one step. Rows are padded to at least `min_rows`; padding rows see and write only the trash page.
 
     `lone_block` is for `TiledAttention`; None: the step carries index lists instead.
     """
     num_rows = sum(item.num_rows for item in items)
     padded = max(num_rows, min_rows)
     ids, positions, write_slots = np.zeros((3, padded), dtype=np.int64)
+    write_slots[:] = trash_slot(cache.page_size)
     sequences = write_rows(items, cache.page_size, ids, positions, write_slots)
     logit_rows: list[int] = []
     for item, rows in zip(items, sequences, strict=True):

@@ -25,7 +25,7 @@ from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.step_graphs import StaticSteps
 from engine.tree import TokenTree
-from engine.verdicts import Choice, choose
+from engine.verdicts import Choice, choose, judge_chunks
 from engine.verify.verifiers import Verifier
 
 STANDING_STILL = 0.1
@@ -94,6 +94,8 @@ class EngineCounters:
     steps: int = 0
     stale_drafts: int = 0
     late_drafts: int = 0
+    failed: int = 0
+    """Sequences for which the model gave no numbers."""
     prefixes: PrefixCounters = field(default_factory=PrefixCounters)
 
 
@@ -231,7 +233,10 @@ class Engine:
         self.draft_lengths.choose(sessions, len(decoding) - len(sessions), num_context)
 
     def _choose(self, work: SequenceOf[Work]) -> list[Choice]:
-        """One packed pass over pending tokens and trees, and what the target commits where all tokens are read."""
+        """One packed pass over pending tokens and trees, and what the target commits where all tokens are read.
+
+        A choice for each; those of prefill chunks that others follow have no tokens.
+        """
         items = [
             WorkItem(
                 token_ids=item.sequence.token_ids[
@@ -245,18 +250,23 @@ class Engine:
             for item in work
         ]
         choices = None if self.static_steps is None else self.static_steps.try_choose(items, work)
-        if choices is None:
-            logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows))
-            choices = choose(self.verifier, logits_RV, [item for item in work if item.completes])
-        return choices
+        if choices is not None:
+            return choices
+        logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows))
+        chosen = iter(choose(self.verifier, logits_RV, [item for item in work if item.completes]))
+        read = iter(judge_chunks(self.cache, [item for item in work if not item.completes]))
+        return [next(chosen if item.completes else read) for item in work]
 
     def _commit(self, work: SequenceOf[Work], choices: list[Choice]) -> list[StepOutcome]:
         """Advance every sequence by what was read and chosen."""
         outcomes: list[StepOutcome] = []
-        remaining = iter(choices)
-        for item in work:
-            if item.completes:
-                outcomes.append(self._commit_round(item, next(remaining)))
+        for item, choice in zip(work, choices, strict=True):
+            if not choice.is_sound and len(item.tree) > 0:
+                item.sequence.without_draft = True  # once more: the draft may be what spoilt it
+            elif not choice.is_sound:
+                outcomes.append(self._give_up(item))
+            elif item.completes:
+                outcomes.append(self._commit_round(item, choice))
             else:
                 item.sequence.num_cached += item.num_tokens
                 self.scheduler.prefixes.register(item.sequence)
@@ -287,7 +297,7 @@ class Engine:
         sequence.round += 1
         sequence.draft = None
         sequence.asked_nodes = sequence.drafting.num_nodes
-        sequence.sat_out = False
+        sequence.sat_out = sequence.without_draft = False
         sequence.waiting_since_s = self.clock()
         self.counters.late_drafts += item.late_draft
         return StepOutcome(
@@ -306,6 +316,27 @@ class Engine:
             draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD,
             num_found=min(num_found, sequence.request.prompt_length),
             correction=_correction(base_length, choice, num_accepted),
+        )
+
+    def _give_up(self, item: Work) -> StepOutcome:
+        """End a sequence for which the model gave no numbers, with nothing of this round."""
+        sequence = item.sequence
+        self.counters.failed += 1
+        return StepOutcome(
+            session_id=sequence.id,
+            base_length=len(sequence.token_ids),
+            token_ids=(),
+            num_accepted=0,
+            num_drafted=0,
+            num_compared=0,
+            length=len(sequence.token_ids),
+            hash=sequence.hash,
+            round=sequence.round,
+            draft_nodes=0,
+            finish=Finish.FAILED,
+            late_draft=item.late_draft,
+            draft_ahead=False,
+            num_found=0,
         )
 
     def _cut(self, sequence: Sequence, token_ids: tuple[int, ...]) -> tuple[list[int], Finish | None]:

@@ -7,7 +7,13 @@ from typing import NewType
 
 PageId = NewType("PageId", int)
 TRASH_PAGE = PageId(0)
-"""Never owned: padding rows write here, masked positions read from here."""
+"""Never owned. Masked positions read its first slot, which nobody writes: a masked value weighs nothing, but nothing
+times NaN is NaN."""
+
+
+def trash_slot(page_size: int) -> int:
+    """Where padding rows write: the last slot of the trash page, which nobody reads."""
+    return page_size - 1
 
 
 def num_pages_for(num_slots: int, page_size: int) -> int:
@@ -24,6 +30,8 @@ class PagePool:
     def __init__(self, num_pages: int, page_size: int) -> None:
         if num_pages < 2:
             raise ValueError(f"a KV pool needs at least 2 pages (one is the trash page), got {num_pages}")
+        if page_size < 2:
+            raise ValueError(f"a KV page needs at least 2 slots, got {page_size}")
         self.page_size = page_size
         self.num_pages = num_pages
         self.on_evict: Callable[[PageId], None] = lambda page: None

@@ -263,7 +263,7 @@ class Scheduler:
 
     def _tree(self, sequence: Sequence, rows_left: int) -> TokenTree:
         """The sequence's block, cut to what can still be committed; the round adds one token of the target's own."""
-        if sequence.draft is None:
+        if sequence.draft is None or sequence.without_draft:
             return TokenTree()
         room = min(sequence.num_remaining, self.config.max_context - len(sequence.token_ids)) - 1
         most = min(rows_left, max(sequence.drafting.num_nodes, 1))

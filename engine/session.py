@@ -17,6 +17,8 @@ class Finish(Enum):
 
     EOS = "eos"
     LENGTH = "length"
+    FAILED = "failed"
+    """The model gave no numbers for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Sequence:
     """When its block came."""
     sat_out: bool = False
     """Whether a step ran without it because its block was missing."""
+    without_draft: bool = False
+    """Whether its round runs once more, undrafted, because with its draft the model gave no numbers."""
 
     @classmethod
     def open(cls, request: OpenRequest, arrival: int, now_s: float) -> Sequence:
@@ -129,7 +133,8 @@ class Sequence:
     @property
     def awaits_block(self) -> bool:
         """Whether the next round waits for a block from outside."""
-        return self.local is None and self.asked_nodes > 0 and not self.is_prefilling and self.draft is None
+        waits = self.local is None and self.asked_nodes > 0 and not self.without_draft
+        return waits and not self.is_prefilling and self.draft is None
 
     @property
     def is_paused(self) -> bool:

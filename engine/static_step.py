@@ -1,10 +1,10 @@
 """A decode step of fixed shape over fixed buffers: forward pass, verification, walk, verdicts in one tensor.
 
 Every sequence reads one token and its tree. What the step is told goes to the device in one copy of one buffer, what it
-answers comes back in one copy, and that is its one wait. Nothing between depends on data but the numbers themselves,
+answers comes back together, and that is its one wait. Nothing between depends on data but the numbers themselves,
 so that a CUDA graph can hold it (`engine.step_graphs`); it runs as well without one, on any device.
 
-Padding rows hold token 0 at position 0, write to the trash page and see only it.
+Padding rows hold token 0 at position 0, write to the trash page and see only its blank slot.
 
 Shape letters: B sequences, T packed rows, L index list, V vocabulary, F fields of a verdict, K likeliest tokens.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows
@@ -23,6 +24,8 @@ from engine.batch import PackedBatch, WorkItem, write_index_lists, write_rows
 from engine.corrections import likeliest_tokens
 from engine.kv_cache import KVCache
 from engine.model import TargetModel
+from engine.pages import trash_slot
+from engine.soundness import row_peaks
 from engine.verdicts import pack_walk
 from engine.verify.verifiers import Verifier, VerifyWork
 
@@ -123,9 +126,10 @@ class StepInputs:
     def fill(self, items: SequenceOf[WorkItem], page_size: int, trees: PackedTrees, rules: SamplingRows) -> None:
         """Write down a step; on the host."""
         count = trees.num_rows
-        rows_of_padding = (self.ids_T, self.positions_T, self.write_slots_T, self.keys_T, self.top_ks_T)
+        rows_of_padding = (self.ids_T, self.positions_T, self.keys_T, self.top_ks_T)
         for field_T in (*rows_of_padding, self.temperatures_T, self.slots_TL[:, 0]):
             field_T[count:] = 0
+        self.write_slots_T[count:] = trash_slot(page_size)
         self.parents_T[count:] = -1
         self.top_ps_T[count:] = 1.0
         sequences = write_rows(
@@ -143,6 +147,16 @@ class StepInputs:
         self.row_offsets_B1[num_offsets:] = torch.arange(count + 1, count + 1 + num_padding)
 
 
+class StepAnswer(NamedTuple):
+    """What a step answers, padding at the end."""
+
+    verdicts_BF: list[list[int]]
+    peaks_T: list[float]
+    """Of the rows' logits."""
+    likely_BK: list[list[float]]
+    """What the target thought where each walk ended."""
+
+
 class StaticStep:
     """One shape's buffers and program."""
 
@@ -156,6 +170,8 @@ class StaticStep:
         fields = (shape.num_sequences, 2 + shape.depth)
         self._verdicts_BF = torch.zeros(fields, dtype=torch.int64, device=target.device)
         self._answer_BF = torch.zeros(fields, dtype=torch.int64, pin_memory=captured)
+        self._peaks_T = torch.zeros(shape.num_rows, device=target.device)
+        self._told_peaks_T = torch.zeros(shape.num_rows, pin_memory=captured)
         likely = (shape.num_sequences, 2 * shape.num_likely)
         self._likely_BK = torch.zeros(likely, dtype=torch.float64, device=target.device)
         self._told_likely_BK = torch.zeros(likely, dtype=torch.float64, pin_memory=captured)
@@ -187,21 +203,23 @@ class StaticStep:
         )
         walk = self._verifier.verify(VerifyWork(logits_TV, trees, rules))
         self._verdicts_BF.copy_(pack_walk(walk))
+        self._peaks_T.copy_(row_peaks(logits_TV))
         if shape.num_likely:
             ends_B = walk.path_BD.gather(1, (walk.num_accepted_B - 1).clamp_min(0)[:, None])[:, 0].clamp_min(0)
             rows_B = inputs.row_offsets_B1[:-1] + ends_B
             self._likely_BK.copy_(likeliest_tokens(logits_TV, rows_B, shape.num_likely))
 
-    def receive(self) -> tuple[list[list[int]], list[list[float]]]:
-        """The verdicts [B, F] and what the target thought where each walk ended: the one wait of a round."""
+    def receive(self) -> StepAnswer:
+        """What the step answers, on the host: the one wait of a round."""
         self._answer_BF.copy_(self._verdicts_BF, non_blocking=True)
+        self._told_peaks_T.copy_(self._peaks_T, non_blocking=True)
         if self._shape.num_likely:
             self._told_likely_BK.copy_(self._likely_BK, non_blocking=True)
         if self._verdicts_BF.is_cuda:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no annotations here
             copied.record()
             copied.synchronize()
-        return self._answer_BF.tolist(), self._told_likely_BK.tolist()
+        return StepAnswer(self._answer_BF.tolist(), self._told_peaks_T.tolist(), self._told_likely_BK.tolist())
 
 
 def _power_of_two(number: int) -> int:

@@ -64,13 +64,13 @@ class StaticSteps:
             step.compute()
         else:
             self._graphs.run(shape, step)
-        verdicts_BF, likely_BK = step.receive()
-        choices = read_choices(work, verdicts_BF)
+        answer = step.receive()
+        choices = read_choices(work, answer.verdicts_BF, answer.peaks_T)
         if not shape.num_likely:
             return choices
         return [
             with_likely(item, choice, row) if wants_correction(item, choice) else choice
-            for item, choice, row in zip(work, choices, likely_BK, strict=False)  # rows beyond are padding
+            for item, choice, row in zip(work, choices, answer.likely_BK, strict=False)  # rows beyond are padding
         ]
 
     def _try_new_step(self, shape: StepShape) -> StaticStep | None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
+from engine.batch import slots_of
 from engine.corrections import LikelyTokens, is_overruled, likeliest_tokens, read_likely
+from engine.kv_cache import KVCache
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
+from engine.soundness import row_peaks, sound_slots
 from engine.verify.verifiers import Verifier, VerifyWork
 
 
@@ -27,10 +31,15 @@ class Choice:
     token_ids: tuple[int, ...]
     likely: LikelyTokens | None = None
     """What the target thought of the last token's place, where it overruled a draft and the sequence asks for it."""
+    is_sound: bool = True
+    """Whether the model gave numbers; otherwise there are no tokens."""
+
+
+UNSOUND = Choice((), (), is_sound=False)
 
 
 def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> list[Choice]:
-    """Verify all trees in one call. Copies the result to the host: the one synchronisation of a round."""
+    """Verify all trees in one call. Copies the result to the host: where a round waits for the device."""
     if not work:
         return []
     device = logits_RV.device
@@ -38,8 +47,17 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
     walk = verifier.verify(
         VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), rounds_B=rounds_B)
     )
-    choices = read_choices(work, pack_walk(walk).tolist())
+    choices = read_choices(work, pack_walk(walk).tolist(), row_peaks(logits_RV).tolist())
     return _with_corrections(logits_RV, work, choices)
+
+
+def judge_chunks(cache: KVCache, chunks: SequenceOf[Work]) -> list[Choice]:
+    """Choices without tokens: whether what each prefill chunk left for others to read are numbers."""
+    written = [
+        slots_of(item.sequence.pages, cache.page_size, item.sequence.num_cached + item.num_tokens)[-item.num_tokens :]
+        for item in chunks
+    ]
+    return [Choice((), ()) if is_sound else UNSOUND for is_sound in sound_slots(cache, written)]
 
 
 def most_likely_wanted(work: SequenceOf[Work]) -> int:
@@ -69,7 +87,8 @@ def _with_corrections(logits_RV: Tensor, work: SequenceOf[Work], choices: list[C
 
 
 def wants_correction(item: Work, choice: Choice) -> bool:
-    return item.sequence.request.correction_top_k > 0 and is_overruled(item.tree, choice.path)
+    wants = item.sequence.request.correction_top_k > 0
+    return wants and choice.is_sound and is_overruled(item.tree, choice.path)
 
 
 def with_likely(item: Work, choice: Choice, row: list[float]) -> Choice:
@@ -82,10 +101,21 @@ def pack_walk(walk: Walk) -> Tensor:
     return torch.cat((walk.num_accepted_B[:, None], walk.free_token_B[:, None], walk.path_BD), dim=1)
 
 
-def read_choices(work: SequenceOf[Work], verdicts_BF: SequenceOf[SequenceOf[int]]) -> list[Choice]:
-    """The choice for each sequence of `work`, from `pack_walk` on the host; verdicts beyond are padding."""
+def read_choices(
+    work: SequenceOf[Work], verdicts_BF: SequenceOf[SequenceOf[int]], peaks_R: SequenceOf[float]
+) -> list[Choice]:
+    """The choice for each sequence of `work`, from `pack_walk` and `row_peaks` on the host; what is beyond is padding.
+
+    A sequence is unsound if its root or an accepted node is; what was rejected does not matter.
+    """
     choices = []
+    first = 0
     for item, (num_accepted, free_token, *rows) in zip(work, verdicts_BF, strict=False):
+        is_sound = all(isfinite(peaks_R[first + row]) for row in (0, *rows[:num_accepted]))
+        first += 1 + len(item.tree)
+        if not is_sound:
+            choices.append(UNSOUND)
+            continue
         path = tuple(row - 1 for row in rows[:num_accepted])  # row 0 of a sequence is its root
         choices.append(Choice(path, (*(item.tree.token_ids[node] for node in path), free_token)))
     return choices

@@ -1,24 +1,14 @@
-"""Real certificates for tests: as files of a configuration, and as a caller's credentials."""
+"""What tests do with certificates: a caller's credentials, and which one a server shows."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any
 
 import grpc
 import trustme
 
-
-def write_certificate(directory: Path, authority: trustme.CA, *names: str, **options: Any) -> dict[str, Any]:
-    """Write what one side needs, in place of what was there; the paths as `tls.tiers` calls them."""
-    directory.mkdir(exist_ok=True)
-    issued = authority.issue_cert(*names, **options)
-    files = {name: directory / f"{name}.pem" for name in ("certificate", "key", "authority")}
-    files["certificate"].write_bytes(_chain(issued))
-    files["key"].write_bytes(issued.private_key_pem.bytes())
-    files["authority"].write_bytes(authority.cert_pem.bytes())
-    return {name: str(path) for name, path in files.items()}
+from benchmarks.certificates import chain
 
 
 def shown_at(address: str) -> str:
@@ -37,8 +27,4 @@ def caller(trusted: trustme.CA, shown_by: trustme.CA | None = None) -> grpc.Chan
     if shown_by is None:
         return grpc.ssl_channel_credentials(trusted.cert_pem.bytes())
     shown = shown_by.issue_cert("caller")
-    return grpc.ssl_channel_credentials(trusted.cert_pem.bytes(), shown.private_key_pem.bytes(), _chain(shown))
-
-
-def _chain(issued: trustme.LeafCert) -> bytes:
-    return b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    return grpc.ssl_channel_credentials(trusted.cert_pem.bytes(), shown.private_key_pem.bytes(), chain(shown))

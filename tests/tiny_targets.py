@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import (
     MistralConfig,
     Phi3Config,
     PreTrainedConfig,
+    PreTrainedModel,
     Qwen3Config,
 )
 
@@ -58,3 +60,17 @@ def write_tiny_target(directory: Path, family: str = "llama", sharpness: float =
                 parameter.mul_(sharpness)
     model.save_pretrained(directory)
     return directory
+
+
+@contextmanager
+def without_numbers(model: PreTrainedModel, token: int, value: float) -> Iterator[None]:
+    """Reading this token gives no numbers: an element of its embedding is `value`."""
+    embedding = model.get_input_embeddings().weight
+    assert isinstance(embedding, torch.Tensor)
+    row = embedding.data[token]
+    before = row.clone()
+    row[3] = value
+    try:
+        yield
+    finally:
+        row.copy_(before)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.chaos.faults import Event
 from benchmarks.chaos.traffic import Traffic
+from polydraft.commands.bench_stats import percentile
 
 
 def pause_of(event: Event, traffic: Traffic) -> float:
@@ -31,7 +32,7 @@ def markdown(events: Sequence[Event], traffic: Traffic) -> str:
         lines.append(
             f"| {name} | {len(of_kind)} | {statistics.median(back) if back else float('nan'):.1f}"
             f" | {max(back, default=float('nan')):.1f}{missing} | {statistics.median(pauses):.2f}"
-            f" | {_p95(pauses):.2f} | {max(pauses):.2f} |"
+            f" | {percentile(pauses, 95):.2f} | {max(pauses):.2f} |"
         )
     lines += ["", *(f"Question {number} failed: {reason}" for number, reason in traffic.failed[:20])]
     return "\n".join(lines).rstrip()
@@ -39,7 +40,3 @@ def markdown(events: Sequence[Event], traffic: Traffic) -> str:
 
 def _name(event: Event) -> str:
     return f"{event.fault.kind}, {'stalled' if event.fault.stall_s else 'killed'}"
-
-
-def _p95(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]

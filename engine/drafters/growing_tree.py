@@ -43,7 +43,7 @@ class GrowingTree:
     """Nodes that were run."""
 
     def add_children(self, parent: int, rows: Sequence[int], probs: Sequence[float]) -> None:
-        """The likeliest tokens behind a node that was run, best first; impossible ones are left out."""
+        """The likeliest tokens behind a node that was run, best first; those without a chance, or NaN, are left out."""
         depth, path_prob = (1, 1.0) if parent == ROOT else (self.nodes[parent].depth + 1, self.nodes[parent].path_prob)
         for rank, (row, prob) in enumerate(zip(rows, probs, strict=True)):
             if prob > 0.0:

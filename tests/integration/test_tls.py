@@ -12,13 +12,14 @@ import pytest
 import trustme
 import yaml
 
+from benchmarks.certificates import write_certificate
 from deployments.processes import Process, descendants
 from polydraft.cli import main
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.demo_sentences import demo_prompts
 from polydraft.errors import Unavailable
-from tests.certificates import caller, first_in, shown_at, write_certificate
+from tests.certificates import caller, first_in, shown_at
 from tests.conftest import ROOT
 from tests.integration.conftest import replicas
 

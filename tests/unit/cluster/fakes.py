@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
@@ -30,13 +31,14 @@ from cluster.request import Request, Resume
 from cluster.routing import TargetLoad
 from cluster.text import Tokenizer
 
+SPECIALS = ("<s>", "</s>", "<pad>")
 
-def write_byte_tokenizer(directory: Path, chat_template: str | None = None) -> None:
-    """A complete tokenizer without merges: one token a byte, and three special tokens."""
+
+def write_byte_tokenizer(directory: Path, chat_template: str | None = None, specials: Sequence[str] = SPECIALS) -> None:
+    """A complete tokenizer without merges: one token a byte, and the special ones."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<s>", "</s>", "<pad>"]
     backend = Backend(models.BPE({token: id for id, token in enumerate([*specials, *alphabet])}, []))
-    backend.add_special_tokens(specials)
+    backend.add_special_tokens(list(specials))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.save(str(directory / "tokenizer.json"))
@@ -45,8 +47,8 @@ def write_byte_tokenizer(directory: Path, chat_template: str | None = None) -> N
         (directory / "chat_template.jinja").write_text(chat_template)
 
 
-def byte_tokenizer(directory: Path, chat_template: str | None = None) -> Tokenizer:
-    write_byte_tokenizer(directory, chat_template)
+def byte_tokenizer(directory: Path, chat_template: str | None = None, specials: Sequence[str] = SPECIALS) -> Tokenizer:
+    write_byte_tokenizer(directory, chat_template, specials)
     return Tokenizer(directory)
 
 
@@ -84,6 +86,13 @@ def make_request(
 async def no_ledger(claims: Sequence[Claim]) -> Settled | None:
     """The ledger that routers share is down."""
     return None
+
+
+class Turn(NamedTuple):
+    """A chat message as it arrives."""
+
+    role: str
+    content: bytes
 
 
 class FakeClock:

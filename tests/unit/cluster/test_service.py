@@ -29,9 +29,9 @@ from cluster.events import Event, Finished, Started
 from cluster.keys import hash_key
 from cluster.leases import Lease
 from cluster.model_files import TargetFacts
-from cluster.request import RawRequest, RawResume, RawTurn
+from cluster.request import RawRequest, RawResume
 from cluster.service import GenerationService
-from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, byte_tokenizer, no_ledger
+from tests.unit.cluster.fakes import FakeClock, FakeDrafter, FakeFleet, FakeTarget, Turn, byte_tokenizer, no_ledger
 
 ANSWER = "An answer."
 OLD_KEY, KEY = "open sesame", "close sesame"
@@ -82,7 +82,7 @@ async def test_language_is_detected_and_its_drafter_chosen(service: GenerationSe
 
 
 async def test_chat_and_large_prompts_are_encoded(service: GenerationService) -> None:
-    events = await collect(service, RawRequest(chat=(RawTurn("user", b"Hello"),), seed=0))
+    events = await collect(service, RawRequest(chat=(Turn("user", b"Hello"),), seed=0))
 
     assert isinstance(events[0], Started)
     assert (events[0].language, events[0].drafter, events[0].effective_seed) == ("und", "off", 0)
@@ -96,15 +96,35 @@ async def test_chat_and_large_prompts_are_encoded(service: GenerationService) ->
         (RawRequest(), InvalidRequest, "prompt: empty"),
         (RawRequest(prompt=b""), InvalidRequest, "prompt: empty"),
         (RawRequest(chat=()), InvalidRequest, "chat: empty"),
-        (RawRequest(chat=(RawTurn("", b"x"),)), InvalidRequest, "role"),
+        (RawRequest(chat=(Turn("", b"x"),)), InvalidRequest, "chat.messages[0].role: found ''"),
+        (RawRequest(chat=(Turn("user", b"x"), Turn("a\n<|x|>", b"x"))), InvalidRequest, r"[1].role: found 'a\n<|x|>'"),
+        (RawRequest(chat=(Turn("User", b"x"),)), InvalidRequest, "role: found 'User'"),
+        (RawRequest(chat=(Turn("u" * 33, b"x"),)), InvalidRequest, "at most 32 lower-case letters"),
+        (
+            RawRequest(chat=(Turn("user", b"x"),) * 1_025),
+            InvalidRequest,
+            "chat.messages: found 1025; give at most 1024",
+        ),
+        (
+            RawRequest(chat=(Turn("user", b"x"), Turn("user", b"ab\xe9"))),
+            InvalidRequest,
+            "[1].content: not valid UTF-8 at byte 2",
+        ),
         (RawRequest(prompt=b"x" * 200), ContextTooLong, "200 tokens; the context holds 200"),
         (RawRequest(prompt=b"x" * 100_001), InvalidRequest, "100001 bytes"),
-        (RawRequest(prompt=b"ok \xff\xfe"), InvalidRequest, "not valid UTF-8 at byte 3"),
-        (RawRequest(prompt=b"x", stop=(b"\xff",)), InvalidRequest, "stop: not valid UTF-8"),
-        (RawRequest(prompt=b"x", stop=(b"",)), InvalidRequest, "stop: a string of 0 bytes"),
+        (RawRequest(prompt=b"ok \xff\xfe"), InvalidRequest, "prompt: not valid UTF-8 at byte 3"),
+        (RawRequest(prompt=b"half a \xf0\x9f\x9a"), InvalidRequest, "prompt: not valid UTF-8 at byte 7"),
+        (RawRequest(prompt=b"surrogate \xed\xa0\x80"), InvalidRequest, "prompt: not valid UTF-8 at byte 10"),
+        (RawRequest(prompt=b"x", stop=(b"\xff",)), InvalidRequest, "stop[0]: not valid UTF-8 at byte 0"),
+        (RawRequest(prompt=b"x", stop=(b"ok", b"no\xc3")), InvalidRequest, "stop[1]: not valid UTF-8 at byte 2"),
+        (RawRequest(prompt=b"x", stop=(b"",)), InvalidRequest, "stop[0]: a string of 0 bytes"),
+        (RawRequest(prompt=b"x", stop=(b"y" * 1_025,)), InvalidRequest, "stop[0]: a string of 1025 bytes"),
         (RawRequest(prompt=b"x", stop=(b"a",) * 17), InvalidRequest, "stop: found 17"),
         (RawRequest(prompt=b"x", language="xx"), UnsupportedLanguage, "'xx' is not served"),
         (RawRequest(prompt=b"x", speculation="nope"), UnknownDrafter, "nope"),
+        (RawRequest(prompt=b"x", language="de\r\n"), UnsupportedLanguage, r"'de\r\n' is not a language tag"),
+        (RawRequest(prompt=b"x", language="d" * 65), InvalidRequest, "language: found 65 characters; give at most 64"),
+        (RawRequest(prompt=b"x", speculation="d" * 65), InvalidRequest, "speculation: found 65 characters"),
         (RawRequest(prompt=b"x", max_tokens=0), InvalidRequest, "max_tokens: found 0"),
         (RawRequest(prompt=b"x", max_tokens=51), InvalidRequest, "max_tokens: found 51"),
         (RawRequest(prompt=b"x", temperature=-0.5), InvalidRequest, "temperature: found -0.5"),
@@ -121,6 +141,17 @@ async def test_chat_and_large_prompts_are_encoded(service: GenerationService) ->
         (RawRequest(prompt=b"x", seed=4, resume=RawResume((5,), 3, "n1")), InvalidRequest, "differs from seed 4"),
         (RawRequest(prompt=b"x", resume=RawResume((259,), 3, "n1")), InvalidRequest, "259 is outside"),
         (RawRequest(prompt=b"x", max_tokens=1, resume=RawResume((5, 6), 3, "n1")), InvalidRequest, "2 tokens exceed"),
+        (
+            RawRequest(prompt=b"x", resume=RawResume((5,) * 51, 3, "n1")),
+            InvalidRequest,
+            "token_ids: found 51; give at most 50",
+        ),
+        (RawRequest(prompt=b"x", resume=RawResume((5,), 3, "n" * 65)), InvalidRequest, "numerics_id: found 65"),
+        (
+            RawRequest(prompt=b"x", resume=RawResume((5,), 3, "n1", 2**64 - 1)),
+            InvalidRequest,
+            "next_round: found 184467",
+        ),
         (RawRequest(prompt=b"x", resume=RawResume((5,), 3, "n9")), TargetChanged, "begin the answer again"),
     ],
 )
@@ -131,6 +162,7 @@ async def test_bad_input_is_refused_by_name_and_the_next_request_is_served(
         await collect(service, raw)
 
     assert type(caught.value) is error and words in caught.value.message
+    assert len(caught.value.message) < 200 and caught.value.message.isprintable()
     assert service.admission.num_streams == 0
     assert isinstance((await collect(service, RawRequest(prompt=b"Wo?")))[-1], Finished)
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from cluster.errors import ContextTooLong, Overloaded, TargetChanged, Unavailable
+from cluster.errors import ContextTooLong, InternalError, Overloaded, PolydraftError, TargetChanged, Unavailable
 from cluster.events import Chunk, Event, Started, TokenSource
 from cluster.messages import Block, Close, Credit, FinishReason, GoAway, LocalDraft, Observe, Verdict
 from cluster.request import Resume
@@ -383,16 +383,20 @@ async def test_time_budget_ends_the_answer(tokenizer: Tokenizer, clock: FakeCloc
     assert 0 < len(ids_of(events)) < len(ids) and target.channels[0].closed
 
 
-async def test_failure_told_by_the_target_reaches_the_caller(tokenizer: Tokenizer, clock: FakeClock) -> None:
-    target, drafter = FakeTarget("t1", [10, 11, 12]), FakeDrafter("d1", [])
-    session = new_session(make_request(tokenizer), FakeFleet(clock, [target], [drafter]), tokenizer)
+@pytest.mark.parametrize("error", [ContextTooLong("it does not fit"), InternalError("the model gave no numbers")])
+async def test_failure_told_by_the_target_reaches_the_caller_and_no_other_replica(
+    tokenizer: Tokenizer, clock: FakeClock, error: PolydraftError
+) -> None:
+    target, other, drafter = FakeTarget("t2", [10, 11, 12]), FakeTarget("t1", [10, 11, 12]), FakeDrafter("d1", [])
+    session = new_session(make_request(tokenizer), FakeFleet(clock, [target, other], [drafter]), tokenizer)
 
-    with pytest.raises(ContextTooLong, match="does not fit"):
+    with pytest.raises(type(error), match=error.message):
         async for event in session.events():
             if isinstance(event, Started):
-                target.channels[0].answer(Close(ContextTooLong("the answer does not fit")))
+                target.channels[0].answer(Close(error))
 
     assert target.channels[0].closed and drafter.channels[0].closed
+    assert not other.channels
 
 
 async def test_cancelled_caller_closes_both_sides(tokenizer: Tokenizer, clock: FakeClock) -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from cluster.chat import ChatTurn
 from cluster.errors import ConfigError, InvalidRequest
 from cluster.streaming import Detokenizer, StopStrings
-from cluster.text import ChatTurn, Tokenizer
+from cluster.text import Tokenizer
 from tests.unit.cluster.fakes import byte_tokenizer
 
 CHAT_TEMPLATE = (
@@ -45,25 +46,6 @@ def test_chat_of_one_turn_is_the_same_as_its_text(tmp_path: Path) -> None:
     plain = byte_tokenizer(tmp_path, "{% for m in messages %}{{ m['content'] }}\n{% endfor %}")
 
     assert plain.encode_chat([ChatTurn("user", "Translate: ja")]) == plain.encode_prompt("Translate: ja\n")
-
-
-def test_template_refusals_are_the_callers_to_see(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InvalidRequest, match="only users speak"):
-        tokenizer.encode_chat([ChatTurn("tool", "x")])
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.append(1) }}",
-        "{{ 1 // 0 if messages else '' }}",
-    ],
-)
-def test_template_is_bounded_and_sandboxed(tmp_path: Path, template: str) -> None:
-    with pytest.raises(InvalidRequest, match="chat"):
-        byte_tokenizer(tmp_path, template).encode_chat([ChatTurn("user", "x")])
 
 
 def test_a_configured_beginning_is_what_prompts_and_chats_begin_with(tokenizer: Tokenizer) -> None:

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from benchmarks.certificates import write_certificate
 from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.tls import check_certificates, clear_text
-from tests.certificates import write_certificate
 
 TARGET = {"model": "m"}
 

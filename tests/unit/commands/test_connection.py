@@ -9,8 +9,8 @@ import grpc
 import pytest
 import trustme
 
+from benchmarks.certificates import write_certificate
 from polydraft.cli import main
-from tests.certificates import write_certificate
 from tests.fakes_server import FakeGeneration, Script, ServerThread
 
 OURS, CALLERS, FOREIGN = trustme.CA(), trustme.CA(), trustme.CA()

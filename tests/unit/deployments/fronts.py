@@ -47,5 +47,7 @@ async def serving(tls: PemFiles | None = None) -> AsyncIterator[tuple[FakeServic
     service = FakeService()
     front = Front(Generation(service), slow_reader_s=30.0)  # type: ignore[arg-type]  # has the one method needed
     port = await front.start("127.0.0.1", 0, tls)
-    yield service, front, f"127.0.0.1:{port}"
-    await front.stop(0)
+    try:
+        yield service, front, f"127.0.0.1:{port}"
+    finally:
+        await front.stop(0)

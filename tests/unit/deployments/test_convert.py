@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import errors
+from cluster.config import LimitsConfig
 from cluster.events import Chunk, Event, Figures, Finished, Started, TokenSource
 from cluster.messages import (
     Block,
@@ -26,9 +30,10 @@ from cluster.messages import (
     Sampling,
     Verdict,
 )
-from cluster.request import RawRequest, RawResume, RawTurn
+from cluster.request import RawResume, check_fields
 from deployments import status
 from deployments.convert import frame_from_pb, frame_to_pb
+from deployments.front import MAX_MESSAGE_BYTES
 from deployments.public import event_to_pb, join_events, request_from_pb
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import internal_pb2, types_pb2
@@ -165,22 +170,36 @@ def test_request_fields_and_their_absence() -> None:
         )
     )
 
-    assert bare == RawRequest(prompt=b"x")
-    assert full == RawRequest(
-        chat=(RawTurn("user", b"\xff"),),
-        language="de",
-        max_tokens=0,
-        temperature=0.0,
-        top_k=3,
-        top_p=0.5,
-        seed=0,
-        stop=(b"a",),
-        time_budget_s=2.5,
-        speculation="off",
-        max_draft_tokens=4,
-        resume=RawResume((1,), 2, "n", 3, 4),
-        not_built=("min_p", "logit_bias"),
-    )
+    assert (bare.prompt, bare.chat, bare.max_tokens, bare.temperature, bare.top_p) == (b"x", None, None, None, None)
+    assert (bare.seed, bare.max_draft_tokens, bare.resume, bare.not_built) == (None, None, None, ())
+    assert not bare.stop
+    assert full.prompt is None and full.chat is not None
+    assert [(turn.role, turn.content) for turn in full.chat] == [("user", b"\xff")]
+    assert (full.language, full.max_tokens, full.temperature, full.top_k, full.top_p) == ("de", 0, 0.0, 3, 0.5)
+    assert (full.seed, list(full.stop), full.time_budget_s, full.speculation) == (0, [b"a"], 2.5, "off")
+    assert full.max_draft_tokens == 4
+    assert full.resume is not None
+    assert replace(full.resume, token_ids=tuple(full.resume.token_ids)) == RawResume((1,), 2, "n", 3, 4)
+    assert full.not_built == ("min_p", "logit_bias")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.GenerateRequest(chat=pb.ChatMessages.FromString(b"\x0a\x00" * 2_000_000)), "chat.messages: found 2000000"),
+        (pb.GenerateRequest(prompt=b"x", stop=[b""] * 1_000_000), "stop: found 1000000"),
+        (
+            pb.GenerateRequest(prompt=b"x", resume=pb.Resume(token_ids=bytes(4_000_000))),
+            "token_ids: found 4000000",
+        ),
+    ],
+    ids=["chat", "stop", "resume"],
+)
+def test_what_is_there_millions_of_times_is_refused_by_its_number(request_: pb.GenerateRequest, field: str) -> None:
+    assert request_.ByteSize() < MAX_MESSAGE_BYTES  # or the transport had refused it
+
+    with pytest.raises(errors.InvalidRequest, match=re.escape(field)):
+        check_fields(request_from_pb(request_), LimitsConfig(), longest=100)
 
 
 def test_events_join_to_the_response() -> None:

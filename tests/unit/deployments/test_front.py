@@ -10,7 +10,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cluster.request import RawRequest
 from deployments.front import Front
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -44,7 +43,7 @@ async def test_stream_and_unary_tell_the_same() -> None:
 
         assert [event.WhichOneof("event") for event in events] == ["started", "chunk", "finished"]
         assert response.text == events[1].chunk.text == b"\xc3\xa9" and list(response.token_ids) == [5]
-        assert service.calls[0][0] == RawRequest(prompt=b"x") and service.calls[0][2:] == ("acme", "k")
+        assert service.calls[0][0].prompt == b"x" and service.calls[0][2:] == ("acme", "k")
         assert events[0].started.request_id == service.calls[0][1] != service.calls[1][1]
 
 
@@ -102,6 +101,37 @@ async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> 
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in str(error.details())
         assert not service.calls
         assert (await stub.Generate(pb.GenerateRequest(prompt=b"x"))).text
+
+
+async def test_huge_metadata_is_refused_by_the_transport_and_serving_goes_on() -> None:
+    async with calling() as (service, channel, _):
+        stub = GenerationStub(channel)
+        metadata = (("polydraft-tenant", "a" * (64 << 10)),)
+
+        error = await failure_of(stub.GenerateStream(pb.GenerateRequest(prompt=b"x"), metadata=metadata))
+
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not service.calls
+        assert (await stub.Generate(pb.GenerateRequest(prompt=b"x"))).text
+
+
+async def test_bytes_that_are_no_request_fail_their_call_alone() -> None:
+    """Such as a role that is not UTF-8: protobuf itself refuses that."""
+    async with calling() as (service, channel, _):
+        role = b"\x0a\x01\xff"
+        garbled = b"\x12" + bytes([2 + len(role)]) + b"\x0a" + bytes([len(role)]) + role
+        method = channel.unary_unary(
+            "/polydraft.v1.Generation/Generate",
+            request_serializer=lambda data: data,
+            response_deserializer=pb.GenerateResponse.FromString,
+        )
+
+        for data in (garbled, b"\xff" * 9):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await method(data)
+
+        assert not service.calls
+        assert (await GenerationStub(channel).Generate(pb.GenerateRequest(prompt=b"x"))).text
 
 
 async def test_health_is_told_by_name() -> None:

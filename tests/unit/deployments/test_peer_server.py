@@ -107,6 +107,19 @@ async def test_sessions_outlive_a_broken_stream_for_a_lease_and_no_longer(replic
     assert peers.num_sessions == 0
 
 
+async def test_a_router_that_was_silent_too_long_hears_the_end_of_its_stream(replica: Replica) -> None:
+    recorder, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+    await router.send(Message(7, 1, OPEN))
+    await recorder.until("open", SessionKey("router-1", 7), 1)
+
+    while await router.call.read() is not grpc.aio.EOF:
+        pass
+
+    assert peers.num_sessions == 0
+
+
 async def test_a_router_without_the_token_is_refused(replica: Replica) -> None:
     *_, stub = replica
     router = Router(stub, token="wrong")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import pytest
 import pytest_asyncio
 
 from cluster.config import Config, Placement
-from cluster.errors import ContextTooLong, Overloaded
+from cluster.errors import ContextTooLong, InternalError, Overloaded
 from cluster.messages import (
     Block,
+    Body,
     Close,
     Credit,
     FinishReason,
@@ -29,6 +31,7 @@ from protos.v1.internal_pb2_grpc import (
     DrafterStub,
     TargetStub,
 )
+from tests.tiny_targets import VOCAB_SIZE, without_numbers
 from tests.unit.deployments.replicas import NAMED, serve, tiny_config
 from tests.unit.deployments.streams import TOKEN, Router
 
@@ -162,6 +165,43 @@ async def test_what_cannot_be_decoded_closes_the_session_with_the_reason(target:
 
     assert isinstance(body, Close)
     assert isinstance(body.error, ContextTooLong)
+
+
+async def test_a_request_without_numbers_fails_with_a_message_of_its_own_and_others_go_on(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = TargetService(config, "target-1", TOKEN)
+    async for target in serve(service, TargetStub):
+        await target.send(Message(1, 1, _open(PLAIN)))
+        expected = _tokens(await _verdicts(target, 1))
+        await target.send(Message(1, 1, Close()))
+        unsound = min(set(range(3, VOCAB_SIZE)) - {*PROMPT, *expected})
+
+        with without_numbers(service._engine.target.model, unsound, math.nan):
+            prompt = (*PROMPT, unsound)
+            failing = replace(_open(PLAIN), token_ids=prompt, prompt_length=len(prompt))
+            await target.send(Message(2, 1, failing), Message(3, 1, _open(PLAIN)), Message(4, 1, failing))
+            bodies: dict[int, list[Body]] = {2: [], 3: [], 4: []}
+            while not (bodies[2] and bodies[4] and bodies[3] and _is_last(bodies[3][-1])):
+                message = await target.receive()
+                bodies[message.session].append(message.body)
+
+        for failed in (bodies[2], bodies[4]):
+            (body,) = failed
+            assert isinstance(body, Close) and isinstance(body.error, InternalError)
+            assert body.error.message == "the model gave no numbers for this request; it is given up"
+        assert _tokens([body for body in bodies[3] if isinstance(body, Verdict)]) == expected
+        assert "session 2 of router-1: the model gave no numbers" in caplog.text
+        assert service.counts().failed == 2
+
+        await target.send(Message(3, 1, Close()), Message(5, 1, failing))
+        assert _tokens(await _verdicts(target, 5)) != []  # the token is as good as any again
+    service._engine.check_integrity()
+    assert service._engine.num_free_pages == service._engine.scheduler.pool.num_usable
+
+
+def _is_last(body: Body) -> bool:
+    return isinstance(body, Verdict) and body.finish_reason is not None
 
 
 async def test_a_tenant_with_all_its_sessions_hears_so_and_others_are_taken(target: Router) -> None:

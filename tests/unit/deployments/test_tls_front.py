@@ -9,9 +9,10 @@ import grpc
 import pytest
 import trustme
 
+from benchmarks.certificates import write_certificate
 from cluster.tls import PemFile, PemFiles
 from polydraft import AsyncClient, Chunk, Finished, Started, Unavailable
-from tests.certificates import caller, first_in, shown_at, write_certificate
+from tests.certificates import caller, first_in, shown_at
 from tests.unit.deployments.fronts import serving
 
 OURS, CALLERS, FOREIGN = trustme.CA(), trustme.CA(), trustme.CA()

@@ -13,6 +13,7 @@ import grpc
 import pytest
 import trustme
 
+from benchmarks.certificates import write_certificate
 from cluster.config import Config
 from cluster.messages import Open, Sampling
 from cluster.tls import PemFiles, tier_files
@@ -22,7 +23,7 @@ from deployments.peer_server import PeerServer, SessionKey
 from deployments.replica import Replica
 from deployments.tls import connector
 from protos.v1.internal_pb2_grpc import TargetStub
-from tests.certificates import caller, write_certificate
+from tests.certificates import caller
 from tests.tcp_proxy import proxy_to
 from tests.unit.deployments.recorder import Recorder
 from tests.unit.deployments.streams import TOKEN, Router, until
@@ -76,8 +77,10 @@ async def serving(tls: PemFiles | None) -> AsyncIterator[tuple[Service, Registra
     replica = Replica("target", "target", service, table)
     await replica.start("127.0.0.1", tls)
     await until(lambda: bool(table.found))
-    yield service, table.found[0]
-    await replica.stop(drain_s=0.0)
+    try:
+        yield service, table.found[0]
+    finally:
+        await replica.stop(drain_s=0.0)
 
 
 @asynccontextmanager
@@ -87,10 +90,12 @@ async def routing(
     """A router's client of the replica."""
     client = PeerClient(replica, identity, connector(tls), time.monotonic, on_change)
     run = asyncio.create_task(client.run())
-    yield client
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
+    try:
+        yield client
+    finally:
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run
 
 
 async def test_a_router_of_the_cluster_gets_a_stream_and_needs_its_token_too(tmp_path: Path) -> None:
@@ -120,7 +125,8 @@ async def test_nobody_else_gets_a_stream_even_with_the_token(
         )
         async with channel:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await Router(TargetStub(channel)).call.read()
+                async with asyncio.timeout(20):
+                    await Router(TargetStub(channel)).call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 

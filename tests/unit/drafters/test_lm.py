@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
-from engine.drafters.checkpoint import DrafterCheckpoint, load_checkpoint
+from engine.drafters.checkpoint import EMBEDDING, DrafterCheckpoint, load_checkpoint
 from engine.drafters.lean_llama import Rows
 from engine.drafters.lm import LMDrafter, resolve_dtype
 from engine.sampling import SamplingParams
@@ -309,3 +309,50 @@ def test_dtype_is_chosen_by_name_or_by_processor() -> None:
     assert resolve_dtype("auto", "cpu") in (torch.bfloat16, torch.float32)
     with pytest.raises(ValueError, match="unknown dtype 'int4'"):
         resolve_dtype("int4", "cpu")
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, dataclasses.replace(SAMPLED, top_k=9, top_p=0.9)])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_token_without_numbers_empties_the_blocks_of_its_session_alone(
+    tmp_path: Path, sampling: SamplingParams, value: float
+) -> None:
+    unsound = 5
+    write_tiny_drafter(tmp_path, input_only=[unsound])
+    checkpoint = load_checkpoint(tmp_path)
+    embedding = checkpoint.weights[EMBEDDING].clone()
+    embedding[checkpoint.row_of_token(VOCAB_SIZE)[unsound]] = value
+    spoilt = build(dataclasses.replace(checkpoint, weights={**checkpoint.weights, EMBEDDING: embedding}), branching=3)
+    sound = build(checkpoint, branching=3)
+
+    def blocks(drafter: LMDrafter, prompts: dict[int, tuple[int, ...]]) -> list[TokenTree]:
+        """Two rounds of all together."""
+        drafter.open([DraftSession(number, prompt, sampling) for number, prompt in prompts.items()])
+        first = drafter.propose([DraftWork(number, 4) for number in prompts])
+        drafter.observe([DraftVerdict(number, (95, 8), 0, draft_ahead=True) for number in prompts])
+        while drafter.prepare():
+            pass
+        second = drafter.propose([DraftWork(number, 4) for number in prompts])
+        drafter.close(list(prompts))
+        return [*first, *second]
+
+    longer, shorter = PROMPT * 3, PROMPT[:2]
+    expected = blocks(sound, {1: longer, 2: shorter})
+    found = blocks(spoilt, {1: longer, 3: (*PROMPT, unsound, *PROMPT), 2: shorter})
+    # Whichever slot the unsound session left: a short one has it now and is read beyond its end.
+    again = blocks(spoilt, {1: longer, 2: shorter, 4: shorter, 5: shorter})
+
+    assert [len(block) for block in found[1::3]] == [0, 0]
+    assert [block for i, block in enumerate(found) if i % 3 != 1] == expected
+    assert again == [
+        block for of_longer, of_shorter in (expected[:2], expected[2:]) for block in (of_longer, *[of_shorter] * 3)
+    ]
+    assert all(len(block) > 0 for block in expected)
+
+
+def test_a_drafter_without_any_number_drafts_nothing(pair: tuple[LlamaForCausalLM, DrafterCheckpoint]) -> None:
+    _, checkpoint = pair
+    embedding = checkpoint.weights[EMBEDDING].clone()
+    embedding[0] = torch.nan  # of a token that it may propose: the head's row too
+    spoilt = dataclasses.replace(checkpoint, weights={**checkpoint.weights, EMBEDDING: embedding})
+
+    assert [propose(build(spoilt), PROMPT, sampling) for sampling in (GREEDY, SAMPLED)] == [(), ()]

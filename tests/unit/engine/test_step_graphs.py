@@ -172,7 +172,7 @@ def test_padding_sees_and_writes_the_trash_page_alone() -> None:
 
     assert told.ids_T.tolist() == [9, 11, 12, 13, 8, 7, 0, 0]
     assert told.positions_T.tolist() == [20, 21, 21, 22, 2, 0, 0, 0]
-    assert told.write_slots_T.tolist() == [68, 69, 70, 71, 82, 96, 0, 0]
+    assert told.write_slots_T.tolist() == [68, 69, 70, 71, 82, 96, 15, 15]
     assert told.parents_T.tolist() == [-1, 0, 0, 2, -1, -1, -1, -1]
     assert told.row_offsets_B1.tolist() == [0, 4, 5, 6, 7]
     assert told.temperatures_T.tolist() == [0.5] * 6 + [0.0] * 2

@@ -9,7 +9,7 @@ import torch
 
 from engine.attention import LayerAttention, attend
 from engine.attention_plan import TILE
-from engine.batch import WorkItem, pack
+from engine.batch import WorkItem, pack, slots_of
 from engine.kv_cache import KVCache, LayerShape
 from engine.pages import PageId
 from engine.tiled_attention import find_lone_block
@@ -41,10 +41,39 @@ def items() -> list[WorkItem]:
     return packed
 
 
+def slots_of_item(item: WorkItem) -> torch.Tensor:
+    """Those of its positions and nodes."""
+    return torch.from_numpy(slots_of(item.pages, PAGE_SIZE, item.num_cached + item.num_rows))
+
+
 def attention_of(
     work: Sequence[WorkItem], cache: KVCache, query_TE: torch.Tensor, layer: LayerAttention, lone_block: int | None
 ) -> torch.Tensor:
     return attend(query_TE, pack(work, cache, 1, lone_block, CPU).context, 0, layer)
+
+
+def test_what_one_sequence_holds_reaches_no_other() -> None:
+    """Nor does what free slots hold, but for the blank one."""
+    generator = torch.Generator().manual_seed(0)
+    lone_block = find_lone_block(torch.float32, 1, HEAD_SIZE)
+    if lone_block is None:
+        pytest.skip("on this processor the kernel's rows depend on each other")
+    shape = LayerShape(NUM_HEADS, HEAD_SIZE, HEAD_SIZE)
+    cache = KVCache([shape], 128, PAGE_SIZE, torch.float32, CPU)
+    cache.slots[0][1:] = torch.randn(cache.slots[0][1:].shape, generator=generator)
+    layer = LayerAttention(shape, 1, scale=0.3)
+    first, *others = work = items()
+    query_TE = torch.randn(sum(item.num_rows for item in work), NUM_HEADS * HEAD_SIZE, generator=generator)
+    held = torch.cat([slots_of_item(item) for item in others])
+    spoilt = torch.ones(cache.slots[0].shape[0], dtype=torch.bool).index_fill_(0, held, False)
+    spoilt[0] = False
+
+    clean_TE = attention_of(work, cache, query_TE, layer, lone_block)
+    cache.slots[0][spoilt] = torch.nan
+    found_TE = attention_of(work, cache, query_TE, layer, lone_block)
+
+    assert found_TE[: first.num_rows].isnan().all()
+    assert torch.equal(found_TE[first.num_rows :], clean_TE[first.num_rows :])
 
 
 @pytest.mark.parametrize("window", [None, 20, TILE + 9])
