@@ -63,6 +63,7 @@ async def serve(
     service.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         router = Router(stub(channel))
+        router.channel = channel
         await router.greet()
         yield router
     await service.server.stop(0.0)

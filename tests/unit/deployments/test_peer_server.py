@@ -87,6 +87,30 @@ async def test_a_session_that_cannot_be_opened_is_closed_with_the_reason(replica
     assert peers.num_sessions == 0
 
 
+async def test_a_session_whose_message_cannot_be_handled_is_closed_on_both_sides(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+
+    def fail(key: SessionKey, body: object) -> None:
+        raise ContextTooLong("no more of it") if key.session == 7 else ValueError("/secret/path")
+
+    monkeypatch.setattr(recorder, "message", fail)
+    await router.send(Message(7, 1, OPEN), Message(8, 1, OPEN), Message(9, 1, OPEN))
+    await router.send(Message(7, 1, Credit(1)), Message(8, 1, Credit(1)))
+
+    told = {message.session: message.body for message in [await router.receive(), await router.receive()]}
+    assert isinstance(told[7], Close) and isinstance(told[7].error, ContextTooLong)
+    assert isinstance(told[8], Close) and str(told[8].error) == "internal error"
+    assert [call for call in recorder.calls if call[0] == "close"] == [
+        ("close", SessionKey("router-1", 7)),
+        ("close", SessionKey("router-1", 8)),
+    ]
+    assert peers.num_sessions == 1
+
+
 async def test_sessions_outlive_a_broken_stream_for_a_lease_and_no_longer(replica: Replica) -> None:
     recorder, peers, stub = replica
     first = Router(stub)
