@@ -163,19 +163,19 @@ class PeerClient:
     async def _stream(self, stub: TargetStub | DrafterStub) -> None:
         """One stream from greeting to end."""
         self._num_streams += 1
+        hello = Hello(
+            peer_id=f"{self._identity.router_id}.{self._num_streams}",
+            target_id=self._identity.target_id,
+            tokenizer_hash=self._identity.tokenizer_hash,
+        )
         self._outbox.clear()
+        self.enqueue(Message(0, 0, hello))
         call = stub.Sessions(metadata=((TOKEN_METADATA, self._identity.token),))
         lease = Lease(self._identity.lease_s, self._clock())
         beats = asyncio.create_task(self._beat(call, lease))
-        writes: asyncio.Task[None] | None = None
+        # Nothing is written from here: a write waits for the connection, for ever if the call is cancelled meanwhile.
+        writes = asyncio.create_task(self._write(call))
         try:
-            hello = Hello(
-                peer_id=f"{self._identity.router_id}.{self._num_streams}",
-                target_id=self._identity.target_id,
-                tokenizer_hash=self._identity.tokenizer_hash,
-            )
-            await call.write(frame_to_pb([Message(0, 0, hello)]))
-            writes = asyncio.create_task(self._write(call))
             while (frame := await call.read()) is not grpc.aio.EOF:
                 if frame is None:  # what gRPC makes of bytes that are no frame
                     logger.warning("%s %s sent bytes that are no frame", self.registration.name, self.replica_id)
@@ -183,16 +183,13 @@ class PeerClient:
                 lease.renew(self._clock())
                 for message in frame_from_pb(frame):
                     self._receive(message)
-        except asyncio.InvalidStateError:  # written to a call that has ended
-            self._ended(await call.code(), await call.details())
         except asyncio.CancelledError:
             # Cancelled by `_beat` the call ends with this error too; only a cancelled task may pass it on.
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
         finally:
             beats.cancel()
-            if writes is not None:
-                writes.cancel()
+            writes.cancel()
             call.cancel()
 
     async def _write(self, call: grpc.aio.StreamStreamCall[pb.Frame, pb.Frame]) -> None:

@@ -156,6 +156,23 @@ async def test_silence_beyond_the_lease_loses_the_sessions() -> None:
         assert await peer.arrived.get() == PeerLost("t1")
 
 
+async def test_a_replica_that_accepts_and_says_nothing_is_tried_again() -> None:
+    """As behind a link that fails while a stream is being made."""
+    connections: list[asyncio.StreamWriter] = []
+    listener = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    run = asyncio.create_task(Peer(address, replace(IDENTITY, lease_s=0.1), time.monotonic).client.run())
+    try:
+        await until(lambda: len(connections) >= 3)
+    finally:
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run
+        listener.close()
+        for writer in connections:
+            writer.close()
+
+
 async def test_leaving_replica_takes_no_new_sessions_and_tells_the_old_ones() -> None:
     replica = FakeReplica()
     async with connected(replica) as peer:
