@@ -118,6 +118,12 @@ class Verdict:
     correction: bytes = b""
     """What the target thought where it overruled the draft, serialised; routers do not open it."""
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether its numbers fit each other."""
+        num_tokens = len(self.token_ids)
+        return self.length == self.base_length + num_tokens and self.num_accepted <= num_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Resync:

@@ -71,6 +71,10 @@ class GenerationService:
         """From now on these are the tenants; answers that run go on as they began."""
         self._config = self._config.model_copy(update={"tenants": dict(tenants)})
 
+    def check_caller(self, tenant_name: str, key: str) -> None:
+        """Unauthenticated if the key is not the tenant's."""
+        authenticate(self._config.all_tenants, tenant_name, key)
+
     async def answer(
         self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = ""
     ) -> AsyncGenerator[Event, None]:

@@ -57,17 +57,17 @@ class StopStrings:
     """Withholds what may begin a stop string; the string itself and what follows it are never told."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
+        self._beginnings = [_Beginning(stop) for stop in stops]
         self._held = ""
 
     def push(self, piece: str) -> Matched:
         """`piece` follows what was pushed before."""
         text = self._held + piece
-        starts = [start for stop in self._stops if (start := text.find(stop)) >= 0]
+        starts = [start for one in self._beginnings if (start := text.find(one.stop)) >= 0]
         if starts:
             self._held = ""
             return Matched(text[: min(starts)], stopped=True)
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((one.advance(piece) for one in self._beginnings), default=0)
         self._held = text[len(text) - keep :]
         return Matched(text[: len(text) - keep], stopped=False)
 
@@ -77,6 +77,28 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop` without completing it."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
+class _Beginning:
+    """How much of a stop string the text ends with: Knuth, Morris and Pratt's automaton, a step or two a character.
+
+    Callers choose the strings and, by the prompt, much of the text: comparing every end of the text would be theirs to
+    make slow.
+    """
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self._length = 0
+        self._shorter = [0]
+        """For each length the next shorter beginning that is an end of it too."""
+        for character in stop[1:]:
+            self._shorter.append(self._next(self._shorter[-1], character))
+
+    def advance(self, piece: str) -> int:
+        """The length behind `piece`, which does not complete the string."""
+        for character in piece:
+            self._length = self._next(self._length, character)
+        return self._length
+
+    def _next(self, length: int, character: str) -> int:
+        while length and self.stop[length] != character:
+            length = self._shorter[length - 1]
+        return length + (self.stop[length] == character)

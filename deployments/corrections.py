@@ -7,6 +7,9 @@ from google.protobuf.message import DecodeError
 from engine.corrections import Correction, LikelyTokens
 from protos.v1 import internal_pb2 as pb
 
+_HIGHEST_PROB = 1.001
+"""Probabilities are rounded to float32."""
+
 
 def correction_to_bytes(correction: Correction | None) -> bytes:
     """A serialised `polydraft.v1.Correction`; nothing for none."""
@@ -17,12 +20,15 @@ def correction_to_bytes(correction: Correction | None) -> bytes:
     return message.SerializeToString()
 
 
-def correction_from_bytes(data: bytes) -> Correction | None:
-    """The correction, or None if the bytes are none."""
+def correction_from_bytes(data: bytes, vocab_size: int) -> Correction | None:
+    """The correction, or None if the bytes are none of a target with this vocabulary."""
     try:
         message = pb.Correction.FromString(data)
     except DecodeError:
         return None
     if not message.token_ids or len(message.token_ids) != len(message.probs):
+        return None
+    are_tokens = max(message.token_ids) < vocab_size
+    if not are_tokens or not all(0.0 <= prob <= _HIGHEST_PROB for prob in message.probs):
         return None
     return Correction(message.position, LikelyTokens(tuple(message.token_ids), tuple(message.probs)))

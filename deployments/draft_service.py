@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -16,7 +16,9 @@ from itertools import count
 import torch
 
 from cluster.config import Config
+from cluster.errors import InvalidRequest
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
+from cluster.model_files import target_facts
 from deployments.adaptation import version_folder
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
@@ -55,12 +57,14 @@ class DraftService:
         torch.set_num_threads(drafter_config.num_threads)
         device = "cuda" if drafter_config.num_gpus > 0 else "cpu"
         self._name = name
+        self._vocab_size = target_facts(config).vocab_size
         drafter = configured_drafter(config, name, device)
         self.versions: DraftVersions | None = None
         if trainer is not None:
             drafter = VersionedDrafter(drafter)
             load = partial(_load_version, config, name, device)
-            self.versions = DraftVersions(name, config.adapting_tenants_of(name), drafter, load, trainer)
+            tenants = config.adapting_tenants_of(name)
+            self.versions = DraftVersions(name, tenants, drafter, load, trainer, self._vocab_size)
         self._following: asyncio.Task[None] | None = None
         self._queue = DraftQueue(drafter)
         self._events = asyncio.get_running_loop()
@@ -101,6 +105,7 @@ class DraftService:
         return Heartbeat(num_sessions=len(self._sessions))
 
     def open(self, key: SessionKey, epoch: int, request: Open) -> None:
+        self._check_tokens(request.token_ids)
         session_id = next(self._ids)
         version = self.versions.open(session_id, request) if self.versions is not None else ""
         self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
@@ -117,6 +122,7 @@ class DraftService:
         if not isinstance(body, Observe):
             logger.warning("a router sent a message for targets")
             return
+        self._check_tokens(body.token_ids)
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
         if self.versions is not None:
@@ -131,6 +137,11 @@ class DraftService:
                 self.versions.close(session_id)
             self._queue.close(session_id)
             self._schedule_turn()
+
+    def _check_tokens(self, token_ids: Sequence[int]) -> None:
+        """Raise what ends the session; the drafter itself looks nothing up that is not there."""
+        if max(token_ids, default=0) >= self._vocab_size:
+            raise InvalidRequest(f"a token id is outside the vocabulary of {self._vocab_size}")
 
     # -- drafting ------------------------------------------------------------------------------------------------
 

@@ -60,12 +60,14 @@ class DraftVersions:
         drafter: VersionedDrafter,
         load: Callable[[str, int], Drafter],
         trainer: TrainerLink,
+        vocab_size: int,
     ) -> None:
         """`load(tenant, number)` runs outside the event loop; it may raise ValueError and OSError."""
         self._name = name
         self._drafter = drafter
         self._load = load
         self._trainer = trainer
+        self._vocab_size = vocab_size
         self._current = dict.fromkeys(tenants, 0)
         self._followed: dict[int, _Followed] = {}
         self._waiting: dict[str, list[Transcript]] = {}
@@ -88,7 +90,7 @@ class DraftVersions:
             return
         followed.is_broken |= observed.base_length != len(followed.token_ids)
         followed.token_ids += observed.token_ids
-        correction = correction_from_bytes(observed.correction)
+        correction = correction_from_bytes(observed.correction, self._vocab_size)
         if correction is not None and followed.prompt_length <= correction.position <= len(followed.token_ids):
             followed.corrections.append(correction)
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from cluster.delivery import deliver
-from cluster.errors import PolydraftError
 from cluster.events import Event
 from cluster.tls import PemFiles
 from deployments.generation import Generation
+from deployments.guard import Guard, Metadata
 from deployments.public import event_to_pb, join_events
-from deployments.status import status_of, trailing_metadata
 from deployments.tls import bind
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationServicer, add_GenerationServicer_to_server
@@ -27,6 +25,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 << 10),
 )
+_GENERATION = "/polydraft.v1.Generation/"
 Context = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateEvent]
 Write = Callable[[Event], Awaitable[None]]
 
@@ -55,17 +54,18 @@ class GrpcGeneration(GenerationServicer):
 
     async def _answer(self, request: pb.GenerateRequest, context: Context, write: Write) -> None:
         metadata = dict(context.invocation_metadata() or ())
-        try:
-            await deliver(self._generation.answer(request, metadata), write, self._slow_reader_s)
-        except PolydraftError as error:
-            await _abort(context, error)
+        await deliver(self._generation.answer(request, metadata), write, self._slow_reader_s)
 
 
 class Front:
     """The server and its health: "" serves while a target is connected, each tier's name while that tier is."""
 
     def __init__(self, generation: Generation, slow_reader_s: float) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+        def admit(method: str, metadata: Metadata) -> None:
+            if method.startswith(_GENERATION):  # health is for everyone
+                generation.check_caller(metadata)
+
+        self._server = grpc.aio.server(interceptors=(Guard(admit),), options=_OPTIONS)
         self._health = health_aio.HealthServicer()
         add_GenerationServicer_to_server(GrpcGeneration(generation, slow_reader_s), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -84,8 +84,3 @@ class Front:
     async def stop(self, grace_s: float) -> None:
         """Take no new call; running ones have `grace_s` to end."""
         await self._server.stop(grace_s)
-
-
-async def _abort(context: Context, error: PolydraftError) -> NoReturn:
-    await context.abort(status_of(error), error.message, trailing_metadata(error))
-    raise AssertionError("abort raises")

@@ -24,6 +24,10 @@ class Generation:
     def __init__(self, service: GenerationService) -> None:
         self._service = service
 
+    def check_caller(self, metadata: Mapping[str, str | bytes]) -> None:
+        """Unauthenticated if no tenant's key comes with the call."""
+        self._service.check_caller(_text(metadata, TENANT_METADATA), _text(metadata, KEY_METADATA))
+
     async def answer(
         self, request: pb.GenerateRequest, metadata: Mapping[str, str | bytes]
     ) -> AsyncGenerator[Event, None]:

@@ -152,6 +152,8 @@ class PeerClient:
                 self.refusal = str(refused)
             except grpc.aio.AioRpcError as error:
                 self._ended(error.code(), error.details())
+            except Exception:
+                logger.exception("the stream to %s %s failed", self.registration.name, self.replica_id)
             finally:
                 self._lose()
             if self.refusal is None:
@@ -175,6 +177,9 @@ class PeerClient:
         writes = asyncio.create_task(self._write(call))
         try:
             while (frame := await call.read()) is not grpc.aio.EOF:
+                if frame is None:  # what gRPC makes of bytes that are no frame
+                    logger.warning("%s %s sent bytes that are no frame", self.registration.name, self.replica_id)
+                    break
                 lease.renew(self._clock())
                 for message in frame_from_pb(frame):
                     self._receive(message)
@@ -197,7 +202,9 @@ class PeerClient:
                 if messages:
                     await call.write(frame_to_pb(messages))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            call.cancel()  # the reader ends the stream
+            pass
+        finally:
+            call.cancel()  # whatever ended the writing: the reader ends the stream
 
     async def _beat(self, call: grpc.aio.StreamStreamCall[pb.Frame, pb.Frame], lease: Lease) -> None:
         """Our own signs of life, and the end of a stream that shows none."""

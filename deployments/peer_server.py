@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cluster.errors import InternalError, PolydraftError
 from cluster.messages import (
@@ -184,16 +185,27 @@ class PeerServer:
             router.outgoing.put_nowait(Message(0, 0, self._handler.load()))
 
     async def _read(self, router_id: str, router: _Router, frames: AsyncIterator[pb.Frame]) -> None:
-        async for frame in frames:
-            router.heard_at = self._clock()
-            for message in frame_from_pb(frame):
-                try:
-                    self._handle(router_id, router, message)
-                except PolydraftError as error:
-                    self.fail(SessionKey(router_id, message.session), message.epoch, error)
-                except Exception:
-                    logger.exception("session %d failed", message.session)
-                    self.fail(SessionKey(router_id, message.session), message.epoch, InternalError("internal error"))
+        try:
+            async for frame in frames:
+                router.heard_at = self._clock()
+                for message in frame_from_pb(frame):
+                    self._take(router_id, router, message)
+        except DecodeError:
+            # What was lost with it is not known: the stream ends, and its router comes again.
+            logger.warning("%s sent bytes that are no frame", router_id)
+
+    def _take(self, router_id: str, router: _Router, message: Message) -> None:
+        """Handle a message; one that cannot be handled ends its session."""
+        key = SessionKey(router_id, message.session)
+        try:
+            self._handle(router_id, router, message)
+        except PolydraftError as error:
+            self._handler.close(key)
+            self.fail(key, message.epoch, error)
+        except Exception:
+            logger.exception("session %d of %s failed", message.session, router_id)
+            self._handler.close(key)
+            self.fail(key, message.epoch, InternalError("internal error"))
 
     def _handle(self, router_id: str, router: _Router, message: Message) -> None:
         key = SessionKey(router_id, message.session)

@@ -12,12 +12,17 @@ import grpc
 from cluster.messages import Hello
 from cluster.tls import PemFiles
 from deployments.directory import DirectoryClient, Registration
+from deployments.guard import Guard
 from deployments.peer_server import Context, PeerServer
 from deployments.tls import bind
 from protos.v1 import internal_pb2 as pb
 from protos.v1 import internal_pb2_grpc
 
 _MAX_MESSAGE_BYTES = 64 << 20
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+)
 
 
 class Service(Protocol):
@@ -60,12 +65,7 @@ class Replica:
         self._name = name
         self._service = service
         self._directory = directory
-        self._server = grpc.aio.server(
-            options=(
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            )
-        )
+        self._server = grpc.aio.server(interceptors=(Guard(),), options=_OPTIONS)
         self._registering: asyncio.Task[None] | None = None
 
     async def start(self, host: str, tls: PemFiles | None = None) -> None:

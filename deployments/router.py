@@ -37,10 +37,10 @@ TENANTS_S = 1.0
 class Router:
     """Everything of a router but its deployment."""
 
-    def __init__(self, config: Config, directory_name: str, token: str) -> None:
+    def __init__(self, config: Config, directory: DirectoryClient, token: str) -> None:
         self._config = config
         self._id = f"router-{uuid.uuid4().hex[:12]}"
-        self._directory = DirectoryClient(directory_name)
+        self._directory = directory
         model = config.target.model
         self._fleet = GrpcFleet(
             Identity(
@@ -128,7 +128,7 @@ class RouterDeployment:
     """One router replica. The tiers are arguments so that one application holds them all; calls do not use them."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
-        self._router = Router(config, directory_name, token)
+        self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
 
     def check_health(self) -> None:

@@ -13,6 +13,7 @@ from ray.serve.grpc_util import RayServegRPCContext
 
 from cluster.config import Config
 from cluster.errors import PolydraftError
+from deployments.directory import DirectoryClient
 from deployments.public import event_to_pb, join_events
 from deployments.router import Router
 from deployments.status import status_of, trailing_metadata
@@ -29,7 +30,7 @@ class ServeIngressDeployment:
     """One router replica behind the proxy. The tiers are arguments so that one application holds them all."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
-        self._router = Router(config, directory_name, token)
+        self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
 
     async def GenerateStream(

@@ -191,6 +191,7 @@ class TargetService:
             try:
                 command(engine)
             except CannotServe as error:
+                engine.close(session_id)
                 self._events.call_soon_threadsafe(self._refuse, session_id, ContextTooLong(str(error)))
 
         self._loop.submit(run)

@@ -148,16 +148,12 @@ class Engine:
 
     def open(self, request: OpenRequest) -> None:
         """Take a sequence on. Raises `CannotServe` if it can never be decoded here."""
-        length = len(request.token_ids)
+        problem = request.problem(self.target.vocab_size, self.config.scheduler.max_context)
+        if problem is not None:
+            raise CannotServe(problem)
         most = min(request.prompt_length + request.max_tokens, self.config.scheduler.max_context)
-        if not request.token_ids or length >= self.config.scheduler.max_context:
-            raise CannotServe(f"{length} tokens do not fit a context of {self.config.scheduler.max_context}")
         if not self.scheduler.can_ever_hold(most):
             raise CannotServe(f"{most} tokens do not fit the KV pool of {self.scheduler.pool.num_usable} pages")
-        if not all(0 <= token < self.target.vocab_size for token in request.token_ids):
-            raise CannotServe(f"a token id is outside the vocabulary of {self.target.vocab_size}")
-        if length - request.prompt_length >= request.max_tokens:
-            raise CannotServe(f"the answer already has all of its {request.max_tokens} tokens")
         if request.local is not None:
             self._check_local(request.local)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())

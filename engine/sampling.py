@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,12 @@ class SamplingParams:
     """Keep the smallest set of most likely tokens that has this probability."""
     seed: int = 0
     """64-bit; keys the noise."""
+
+    def problem(self) -> str | None:
+        """What is wrong with a rule that came from elsewhere, or None."""
+        if not (isfinite(self.temperature) and self.temperature >= 0 and 0 < self.top_p <= 1):
+            return f"temperature {self.temperature} with top-p {self.top_p} is no sampling rule"
+        return None
 
     @property
     def is_greedy(self) -> bool:

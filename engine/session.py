@@ -11,6 +11,9 @@ from engine.pages import PageId
 from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 
+MAX_ROUNDS = 1 << 62
+"""Round counters are signed 64-bit on the device."""
+
 
 class Finish(Enum):
     """Why the engine ended a sequence."""
@@ -53,6 +56,21 @@ class OpenRequest:
     """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
     correction_top_k: int = 0
     """Where a draft is overruled, so many of the target's likeliest tokens are told; 0: none."""
+
+    def problem(self, vocab_size: int, max_context: int) -> str | None:
+        """Why this can never be decoded, or None. It comes from elsewhere and may hold anything."""
+        length = len(self.token_ids)
+        if not 0 < length < max_context:
+            return f"{length} tokens do not fit a context of {max_context}"
+        if not all(0 <= token < vocab_size for token in self.token_ids):
+            return f"a token id is outside the vocabulary of {vocab_size}"
+        if not 0 <= self.prompt_length <= length:
+            return f"a prompt of {self.prompt_length} tokens is longer than the {length} that are there"
+        if length - self.prompt_length >= self.max_tokens:
+            return f"the answer already has all of its {self.max_tokens} tokens"
+        if not 0 <= self.round <= MAX_ROUNDS:
+            return f"round {self.round} is none"
+        return self.sampling.problem()
 
 
 @dataclass(slots=True)

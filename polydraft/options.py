@@ -9,7 +9,7 @@ from typing import TypedDict
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a chat; `role` is such as "user"."""
+    """One message of a chat; `role` is such as "user", of lower-case letters and underscores."""
 
     role: str
     content: str | bytes

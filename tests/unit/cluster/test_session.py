@@ -321,7 +321,18 @@ async def test_stale_messages_are_dropped_and_counted(tokenizer: Tokenizer, cloc
     assert finished_of(events).figures.failovers == 0
 
 
-async def test_a_gap_in_the_verdicts_begins_again_from_what_is_known(tokenizer: Tokenizer, clock: FakeClock) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Verdict(10_000, (1,), 0, 0, 10_001, 0, 9),  # one is missing before it
+        Verdict(0, (1,), 0, 0, 0, 0, 9),
+        Verdict(0, (1,), 0, 0, 2**64 - 1, 0, 9),
+        Verdict(0, (1,), 2**32 - 1, 0, 1, 0, 9),
+    ],
+)
+async def test_verdicts_that_cannot_be_begin_again_from_what_is_known(
+    tokenizer: Tokenizer, clock: FakeClock, wrong: Verdict
+) -> None:
     ids = tokenizer.encode_prompt(TEXT)
     first, second = FakeTarget("t1", ids), FakeTarget("t2", ids)
     first.load_pages = 1_000
@@ -331,9 +342,10 @@ async def test_a_gap_in_the_verdicts_begins_again_from_what_is_known(tokenizer: 
     async for event in session.events():
         events.append(event)
         if len(events) == 2:
-            first.channels[0].answer(Verdict(10_000, (1,), 0, 0, 10_001, 0, 9))
+            first.channels[0].answer(wrong)
 
     assert text_of(events) == TEXT and ids_of(events) == ids
+    assert finished_of(events).figures.failovers == 1
 
 
 async def test_stop_string_across_tokens_ends_the_answer(tokenizer: Tokenizer, clock: FakeClock) -> None:

@@ -10,13 +10,12 @@ import grpc
 from cluster.messages import Hello, Message
 from deployments.convert import frame_from_pb, frame_to_pb
 from protos.v1 import internal_pb2 as pb
-from protos.v1.internal_pb2_grpc import TargetServicer, add_TargetServicer_to_server
 
 TOKEN = "secret"
 HELLO = Hello(peer_id="t1", target_id="target", tokenizer_hash="hash", numerics_id="n1")
 
 
-class FakeReplica(TargetServicer):
+class FakeReplica:
     """Greets with `hello`; keeps what it receives; `say` sends to the latest stream."""
 
     def __init__(self, hello: Hello = HELLO) -> None:
@@ -24,9 +23,13 @@ class FakeReplica(TargetServicer):
         self.router_ids: list[str] = []
         self.received: asyncio.Queue[Message] = asyncio.Queue()
         self.frame_sizes: list[int] = []
-        self._outgoing: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[Message | bytes | None] = asyncio.Queue()
         self._server = grpc.aio.server()
-        add_TargetServicer_to_server(self, self._server)
+        method = grpc.stream_stream_rpc_method_handler(
+            self.Sessions, request_deserializer=pb.Frame.FromString, response_serializer=lambda data: data
+        )
+        handler = grpc.method_handlers_generic_handler("polydraft.v1.Target", {"Sessions": method})
+        self._server.add_generic_rpc_handlers((handler,))
         self.port = 0
 
     async def start(self) -> str:
@@ -37,7 +40,8 @@ class FakeReplica(TargetServicer):
     async def stop(self) -> None:
         await self._server.stop(None)
 
-    def say(self, *messages: Message) -> None:
+    def say(self, *messages: Message | bytes) -> None:
+        """Bytes go out as they are."""
         for message in messages:
             self._outgoing.put_nowait(message)
 
@@ -47,15 +51,15 @@ class FakeReplica(TargetServicer):
 
     async def Sessions(
         self, frames: AsyncIterator[pb.Frame], context: grpc.aio.ServicerContext[pb.Frame, pb.Frame]
-    ) -> AsyncIterator[pb.Frame]:
+    ) -> AsyncIterator[bytes]:
         if dict(context.invocation_metadata() or ()).get("polydraft-token") != TOKEN:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster token is missing or wrong")
         self._outgoing = asyncio.Queue()
+        self._outgoing.put_nowait(Message(0, 0, self.hello))
         reader = asyncio.create_task(self._read(frames))
-        yield frame_to_pb([Message(0, 0, self.hello)])
         try:
             while (message := await self._outgoing.get()) is not None:
-                yield frame_to_pb([message])
+                yield message if isinstance(message, bytes) else frame_to_pb([message]).SerializeToString()
         finally:
             reader.cancel()
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from cluster.errors import UnsupportedLanguage
+from cluster.errors import Unauthenticated, UnsupportedLanguage
 from cluster.events import Chunk, Event, Figures, Finished, Started, TokenSource
 from cluster.messages import FinishReason
 from cluster.request import RawRequest
@@ -22,6 +22,10 @@ class FakeService:
         self.calls: list[tuple[RawRequest, str, str, str]] = []
         self.closed = asyncio.Event()
         self.go_on = asyncio.Event()
+
+    def check_caller(self, tenant_name: str, key: str) -> None:
+        if key == "wrong":
+            raise Unauthenticated("tenant: unknown name or wrong key")
 
     async def answer(
         self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str

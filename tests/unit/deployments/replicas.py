@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from cluster.config import Config
 from deployments.draft_service import DraftService
+from deployments.guard import Guard
 from deployments.replica import Servicer
 from deployments.target_service import TargetService
 from protos.v1.internal_pb2_grpc import (
@@ -52,7 +53,7 @@ async def serve(
     service: TargetService | DraftService, stub: type[TargetStub] | type[DrafterStub]
 ) -> AsyncIterator[Router]:
     """A router's end of the stream, until the iterator is closed."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=(Guard(),))
     if isinstance(service, TargetService):
         add_TargetServicer_to_server(Servicer(service.server), server)
     else:
@@ -63,6 +64,7 @@ async def serve(
     service.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         router = Router(stub(channel))
+        router.channel = channel
         await router.greet()
         yield router
     await service.server.stop(0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import grpc
+
 from cluster.messages import TOKEN_METADATA, Heartbeat, Hello, Message
 from deployments.convert import frame_from_pb, frame_to_pb
 from protos.v1 import internal_pb2 as pb
@@ -15,6 +17,9 @@ TOKEN = "secret"
 
 class Router:
     """The other end of a stream."""
+
+    channel: grpc.aio.Channel
+    """Set by `serve`, for further streams."""
 
     def __init__(self, stub: TargetStub | DrafterStub, token: str = TOKEN) -> None:
         self._waiting: list[Message] = []

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.messages import Observe, Open, Sampling
 from deployments import draft_versions
-from deployments.corrections import correction_to_bytes
+from deployments.corrections import correction_from_bytes, correction_to_bytes
 from deployments.draft_versions import DraftVersions, Transcripts, version_name
 from engine.corrections import Correction, LikelyTokens
 from engine.drafters import Drafter
@@ -17,6 +17,7 @@ from engine.drafters.base import DraftSession
 from engine.drafters.ngram import NGramDrafter
 from engine.drafters.versioned import VersionedDrafter
 from engine.sampling import SamplingParams
+from tests.tiny_targets import VOCAB_SIZE
 
 LIKELY = LikelyTokens((7, 8), (0.75, 0.125))
 
@@ -51,7 +52,7 @@ def versions(trainer: FakeTrainer, drafter: VersionedDrafter) -> DraftVersions:
             raise ValueError("the file is broken")
         return NGramDrafter([1], max_nodes=4)
 
-    return DraftVersions("de", ["acme"], drafter, load, trainer)
+    return DraftVersions("de", ["acme"], drafter, load, trainer, VOCAB_SIZE)
 
 
 def opened(tenant: str = "acme") -> Open:
@@ -169,3 +170,19 @@ async def test_following_exchanges_again_and_again(
             await asyncio.sleep(0)
 
     following.cancel()
+
+
+@pytest.mark.parametrize(
+    "likely",
+    [
+        LikelyTokens((), ()),
+        LikelyTokens((7,), ()),
+        LikelyTokens((7, VOCAB_SIZE), (0.5, 0.25)),
+        LikelyTokens((7,), (float("nan"),)),
+        LikelyTokens((7,), (-0.5,)),
+        LikelyTokens((7,), (float("inf"),)),
+    ],
+)
+def test_corrections_that_are_none_teach_nothing(likely: LikelyTokens) -> None:
+    assert correction_from_bytes(correction_to_bytes(Correction(4, likely)), VOCAB_SIZE) is None
+    assert correction_from_bytes(b"\xff" * 9, VOCAB_SIZE) is None

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.fuzz.calls import Call, Manner, ask
 from deployments.front import Front
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -115,23 +116,38 @@ async def test_huge_metadata_is_refused_by_the_transport_and_serving_goes_on() -
         assert (await stub.Generate(pb.GenerateRequest(prompt=b"x"))).text
 
 
-async def test_bytes_that_are_no_request_fail_their_call_alone() -> None:
-    """Such as a role that is not UTF-8: protobuf itself refuses that."""
+METHODS = (
+    "/polydraft.v1.Generation/Generate",
+    "/polydraft.v1.Generation/GenerateStream",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+)
+NO_UTF8 = b"\x12\x05\x0a\x03\x0a\x01\xff" + b"\x0a\x01\xff"
+"""Protobuf itself refuses names that are no UTF-8: of a role in a request, of a service in a health check."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("messages", [(b"\xff" * 9,), (NO_UTF8,), ()])
+async def test_a_call_without_a_message_that_can_be_read_is_refused_in_our_words(
+    method: str, messages: tuple[bytes, ...]
+) -> None:
     async with calling() as (service, channel, _):
-        role = b"\x0a\x01\xff"
-        garbled = b"\x12" + bytes([2 + len(role)]) + b"\x0a" + bytes([len(role)]) + role
-        method = channel.unary_unary(
-            "/polydraft.v1.Generation/Generate",
-            request_serializer=lambda data: data,
-            response_deserializer=pb.GenerateResponse.FromString,
-        )
+        outcome = await ask(channel, Call(method, messages))
 
-        for data in (garbled, b"\xff" * 9):
-            with pytest.raises(grpc.aio.AioRpcError):
-                await method(data)
-
+        assert outcome.status is grpc.StatusCode.INVALID_ARGUMENT
+        assert "message" in outcome.detail and "DecodeError" not in outcome.detail
         assert not service.calls
         assert (await GenerationStub(channel).Generate(pb.GenerateRequest(prompt=b"x"))).text
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize("messages", [(b"\xff" * 9,), (b"x" * 5_000_000,), ()])
+async def test_a_stranger_is_refused_before_the_message_is_read(method: str, messages: tuple[bytes, ...]) -> None:
+    async with calling() as (service, channel, _):
+        outcome = await ask(channel, Call(method, messages, (("polydraft-key", "wrong"),), Manner.OPEN_ENDED))
+
+        assert outcome.status is grpc.StatusCode.UNAUTHENTICATED or outcome.is_cut_off
+        assert not service.calls
 
 
 async def test_health_is_told_by_name() -> None:

@@ -113,6 +113,21 @@ async def test_broken_stream_loses_its_sessions_and_returns_as_another_router() 
         assert peer.changes >= 3
 
 
+async def test_bytes_that_are_no_frame_end_their_stream_and_the_next_one_works() -> None:
+    replica = FakeReplica()
+    async with connected(replica) as peer:
+        await until(lambda: peer.client.is_ready)
+        peer.client.open(5, 1, OPEN, peer.arrived.put_nowait)
+        replica.say(b"\xff\xff no frame")
+
+        assert await peer.arrived.get() == PeerLost("t1")
+        await until(lambda: peer.client.is_ready)
+        peer.client.open(6, 1, OPEN, peer.arrived.put_nowait)
+        replica.say(Message(6, 1, Resync(4)))
+        assert await peer.arrived.get() == Message(6, 1, Resync(4))
+        assert peer.client.refusal is None
+
+
 async def test_dead_replica_is_gone_and_found_again_when_it_is_back() -> None:
     replica = FakeReplica()
     async with connected(replica) as peer:

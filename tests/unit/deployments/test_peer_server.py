@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import grpc
 import pytest
 import pytest_asyncio
 
+from benchmarks.fuzz.calls import Call, ask
 from cluster.errors import ContextTooLong
-from cluster.messages import Close, Credit, Heartbeat, Hello, Message, Open, Resync, Sampling
+from cluster.messages import TOKEN_METADATA, Close, Credit, Heartbeat, Hello, Message, Open, Resync, Sampling
 from deployments.convert import frame_from_pb
+from deployments.guard import Guard
 from deployments.peer_server import PeerServer, SessionKey, _Router
 from deployments.replica import Servicer
 from protos.v1 import internal_pb2 as pb
@@ -24,22 +27,37 @@ LEASE_S = 0.3
 OPEN = Open((1, 2, 3), 3, Sampling(), 5, 0, 10, "default")
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A replica and where it answers."""
+
+    recorder: Recorder
+    peers: PeerServer
+    address: str
+    channel: grpc.aio.Channel
+
+
 @pytest_asyncio.fixture
-async def replica() -> AsyncIterator[tuple[Recorder, PeerServer, TargetStub]]:
+async def served() -> AsyncIterator[Served]:
     recorder = Recorder()
     peers = PeerServer(recorder, TOKEN, HEARTBEAT_S, LEASE_S, asyncio.get_running_loop().time)
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=(Guard(),))
     add_TargetServicer_to_server(Servicer(peers), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     peers.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield recorder, peers, TargetStub(channel)
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Served(recorder, peers, address, channel)
     await peers.stop(0.0)
     await server.stop(None)
 
 
 Replica = tuple[Recorder, PeerServer, TargetStub]
+
+
+@pytest.fixture
+def replica(served: Served) -> Replica:
+    return served.recorder, served.peers, TargetStub(served.channel)
 
 
 async def test_sessions_are_opened_fed_and_closed(replica: Replica) -> None:
@@ -87,6 +105,30 @@ async def test_a_session_that_cannot_be_opened_is_closed_with_the_reason(replica
     assert peers.num_sessions == 0
 
 
+async def test_a_session_whose_message_cannot_be_handled_is_closed_on_both_sides(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, peers, stub = replica
+    router = Router(stub)
+    await router.greet()
+
+    def fail(key: SessionKey, body: object) -> None:
+        raise ContextTooLong("no more of it") if key.session == 7 else ValueError("/secret/path")
+
+    monkeypatch.setattr(recorder, "message", fail)
+    await router.send(Message(7, 1, OPEN), Message(8, 1, OPEN), Message(9, 1, OPEN))
+    await router.send(Message(7, 1, Credit(1)), Message(8, 1, Credit(1)))
+
+    told = {message.session: message.body for message in [await router.receive(), await router.receive()]}
+    assert isinstance(told[7], Close) and isinstance(told[7].error, ContextTooLong)
+    assert isinstance(told[8], Close) and str(told[8].error) == "internal error"
+    assert [call for call in recorder.calls if call[0] == "close"] == [
+        ("close", SessionKey("router-1", 7)),
+        ("close", SessionKey("router-1", 8)),
+    ]
+    assert peers.num_sessions == 1
+
+
 async def test_sessions_outlive_a_broken_stream_for_a_lease_and_no_longer(replica: Replica) -> None:
     recorder, peers, stub = replica
     first = Router(stub)
@@ -128,6 +170,15 @@ async def test_a_router_without_the_token_is_refused(replica: Replica) -> None:
         await router.call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_bytes_that_are_no_greeting_are_refused_in_our_words(served: Served) -> None:
+    call = Call("/polydraft.v1.Target/Sessions", (b"\xff" * 9,), ((TOKEN_METADATA, TOKEN),))
+
+    outcome = await ask(served.channel, call)
+
+    assert outcome.status is grpc.StatusCode.INVALID_ARGUMENT
+    assert "DecodeError" not in outcome.detail
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,23 @@ async def test_a_request_without_numbers_fails_with_a_message_of_its_own_and_oth
     assert service._engine.num_free_pages == service._engine.scheduler.pool.num_usable
 
 
+async def test_a_drafting_method_that_nobody_has_ends_its_session_and_leaves_nothing_behind(config: Config) -> None:
+    service = TargetService(config, "target-1", TOKEN)
+    async for target in serve(service, TargetStub):
+        await target.send(Message(1, 1, _open(PLAIN, credit=2)))
+        await target.receive()
+        await target.send(Message(1, 1, Block(0, 0, local=LocalDraft("nope", 3))))
+
+        while isinstance(body := (await target.receive()).body, Verdict):
+            pass
+
+        assert isinstance(body, Close) and body.error is not None
+        assert "no drafting method 'nope'" in body.error.message
+        await target.send(Message(2, 1, _open(PLAIN)))
+        await _verdicts(target, 2)
+    assert service._engine.num_sessions == 0
+
+
 def _is_last(body: Body) -> bool:
     return isinstance(body, Verdict) and body.finish_reason is not None
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -188,6 +192,7 @@ def test_close_frees_the_pages_of_a_running_sequence(make_engine: MakeEngine) ->
         ((), 5, "0 tokens do not fit"),
         (tuple([5] * MAX_CONTEXT), 5, f"{MAX_CONTEXT} tokens do not fit"),
         ((5, VOCAB_SIZE), 5, "outside the vocabulary"),
+        ((5, 6), 0, "already has all of its 0 tokens"),
     ],
 )
 def test_what_can_never_be_decoded_is_refused(
@@ -195,6 +200,23 @@ def test_what_can_never_be_decoded_is_refused(
 ) -> None:
     with pytest.raises(CannotServe, match=words):
         make_engine().open(OpenRequest(1, token_ids, len(token_ids), SamplingParams(), max_tokens))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt_length": 3}, "a prompt of 3 tokens is longer than the 2"),
+        ({"round": 2**63}, "round 9223372036854775808 is none"),
+        ({"sampling": SamplingParams(temperature=math.nan)}, "temperature nan"),
+        ({"sampling": SamplingParams(temperature=-1.0)}, "temperature -1.0"),
+        ({"sampling": SamplingParams(temperature=1.0, top_p=math.inf)}, "top-p inf"),
+    ],
+)
+def test_what_no_router_sends_is_refused(make_engine: MakeEngine, changes: dict[str, Any], words: str) -> None:
+    request = replace(OpenRequest(1, (5, 6), 2, SamplingParams(), 4, local=PLAIN), **changes)
+
+    with pytest.raises(CannotServe, match=words):
+        make_engine().open(request)
 
 
 def test_a_pool_too_small_for_one_answer_is_refused(make_engine: MakeEngine) -> None:
