@@ -4,6 +4,7 @@
 |---|---|---|---|
 | polydraft_draft_length_choices | counter | nodes | how often blocks of that size were asked for (0: plain) |
 | polydraft_late_drafts | counter | | rounds that ran undrafted because their block came too late |
+| polydraft_stale_drafts | counter | | blocks that were dropped: they build on another sequence, or hold no tree |
 | polydraft_prefix_hit_tokens | counter | | tokens whose keys and values were found in shared pages |
 | polydraft_preemptions | counter | | sequences that lost their pages and were computed again |
 | polydraft_failed_sequences | counter | | sequences that were given up because the model gave no numbers |
@@ -31,6 +32,7 @@ class TargetMetrics:
             "polydraft_draft_length_choices", "Blocks asked for, by their number of nodes.", tag_keys=("nodes",)
         )
         self._late_drafts = metrics.Counter("polydraft_late_drafts", "Rounds whose block came too late.")
+        self._stale_drafts = metrics.Counter("polydraft_stale_drafts", "Blocks that were dropped.")
         self._hit_tokens = metrics.Counter("polydraft_prefix_hit_tokens", "Tokens found in shared pages.")
         self._preemptions = metrics.Counter("polydraft_preemptions", "Sequences that lost their pages.")
         self._failed = metrics.Counter("polydraft_failed_sequences", "Sequences for which the model gave no numbers.")
@@ -47,6 +49,7 @@ class TargetMetrics:
             self._lengths.inc(count, tags={"nodes": str(nodes)})
         for counter, count in (
             (self._late_drafts, counts.late_drafts - told.late_drafts),
+            (self._stale_drafts, counts.stale_drafts - told.stale_drafts),
             (self._hit_tokens, counts.prefix_hit_tokens - told.prefix_hit_tokens),
             (self._preemptions, counts.preemptions - told.preemptions),
             (self._failed, counts.failed - told.failed),

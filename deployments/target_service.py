@@ -63,6 +63,8 @@ class TargetCounts:
     preemptions: int = 0
     failed: int = 0
     """Sequences for which the model gave no numbers."""
+    stale_drafts: int = 0
+    """Blocks that were dropped: they build on another sequence, or hold no tree."""
 
 
 class TargetService:
@@ -78,6 +80,8 @@ class TargetService:
         self._engine_ids: dict[SessionKey, int] = {}
         self._num_sessions: Counter[str] = Counter()
         """By tenant."""
+        self._num_unreadable = 0
+        """Blocks without a tree."""
         self._max_of_tenant = target.max_sessions + target.max_waiting
         self._load = Heartbeat()
         model, identity = self._engine.target, target_id(target.model)
@@ -114,6 +118,7 @@ class TargetService:
             prefix_hit_tokens=engine.counters.prefixes.hit_tokens,
             preemptions=engine.scheduler.num_preemptions,
             failed=engine.counters.failed,
+            stale_drafts=engine.counters.stale_drafts + self._num_unreadable,
         )
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ class TargetService:
         tree = tree_from_bytes(block.tree)
         if tree is None:
             logger.warning("session %d: a block holds no tree", session_id)
+            self._num_unreadable += 1
             return
         self._loop.submit(lambda engine: _offer(engine, session_id, block, tree))
 

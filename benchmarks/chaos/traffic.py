@@ -39,10 +39,13 @@ class Reply:
 
 @dataclass(slots=True)
 class Stream:
-    """When something came of one answer, on the clock of `time.monotonic`."""
+    """When something came of one answer, on the clock of `time.monotonic`, and how it was made."""
 
     arrivals_s: list[float] = field(default_factory=list)
     """Its beginning first."""
+    num_accepted: int = 0
+    num_failovers: int = 0
+    """Of drafts and of targets, known at its end."""
 
     def pause_after(self, at_s: float) -> float:
         """Seconds of the longest pause that goes on at `at_s` or begins within `ECHO_S` of it."""
@@ -70,12 +73,12 @@ class Traffic:
         return self.num_identical + len(self.different) + len(self.failed)
 
 
-def questions(count: int, seed: int) -> list[Question]:
+def questions(count: int, seed: int, languages: Sequence[str] = tuple(SENTENCES)) -> list[Question]:
     """As many requests, languages in turn: greedy and sampled, some with a stop string."""
     chosen = random.Random(seed)
     found = []
     for number in range(count):
-        language = tuple(SENTENCES)[number % len(SENTENCES)]
+        language = languages[number % len(languages)]
         space = "" if language in ("ja", "zh") else " "
         source = space.join(chosen.sample(SENTENCES[language], k=chosen.randint(3, 8)))
         options = GenerateOptions(
@@ -102,6 +105,9 @@ async def reply_to(client: AsyncClient, question: Question, stream: Stream | Non
             token_ids += event.token_ids
         elif isinstance(event, Finished):
             finish_reason, completion_tokens = event.finish_reason.value, event.usage.completion_tokens
+            if stream is not None:
+                stream.num_accepted = event.speculation.accepted
+                stream.num_failovers = event.speculation.failovers
     return Reply(text, tuple(token_ids), finish_reason, completion_tokens)
 
 
