@@ -14,6 +14,7 @@ from cluster.tls import PemFiles
 from deployments.generation import Generation
 from deployments.guard import Guard, Metadata
 from deployments.public import event_to_pb, join_events
+from deployments.servers import Server
 from deployments.tls import bind
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationServicer, add_GenerationServicer_to_server
@@ -65,7 +66,7 @@ class Front:
             if method.startswith(_GENERATION):  # health is for everyone
                 generation.check_caller(metadata)
 
-        self._server = grpc.aio.server(interceptors=(Guard(admit),), options=_OPTIONS)
+        self._server = Server(Guard(admit), _OPTIONS)
         self._health = health_aio.HealthServicer()
         add_GenerationServicer_to_server(GrpcGeneration(generation, slow_reader_s), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -80,6 +81,10 @@ class Front:
         """What grpc.health.v1 says of a service name."""
         status = health_pb2.HealthCheckResponse
         await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    def check_health(self) -> None:
+        """Raise if no calls are taken any more."""
+        self._server.check_health()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new call; running ones have `grace_s` to end."""

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.fuzz.calls import Call, Manner, ask
+from benchmarks.fuzz.raw_http2 import exchange, request
 from deployments.front import Front
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -148,6 +149,25 @@ async def test_a_stranger_is_refused_before_the_message_is_read(method: str, mes
 
         assert outcome.status is grpc.StatusCode.UNAUTHENTICATED or outcome.is_cut_off
         assert not service.calls
+
+
+@pytest.mark.parametrize("path", [b"/\xff\xfe", b"/polydraft.v1.Generation/Nothing", b"*"])
+async def test_a_method_that_there_is_not_is_refused_and_serving_goes_on(path: bytes) -> None:
+    async with serving() as (_, front, address), grpc.aio.insecure_channel(address) as channel:
+        answer = await exchange(address, request(path, b"key", b""))
+
+        assert b"Method not found!" in answer
+        assert (await GenerationStub(channel).Generate(pb.GenerateRequest(prompt=b"x"))).text
+        front.check_health()
+
+
+async def test_a_front_that_takes_no_calls_any_more_is_not_healthy() -> None:
+    async with serving() as (_, front, _):
+        front.check_health()
+        await front._server._server.shutdown(None)
+
+        with pytest.raises(RuntimeError, match="server has ended"):
+            front.check_health()
 
 
 async def test_health_is_told_by_name() -> None:

@@ -17,6 +17,7 @@ from deployments.convert import frame_from_pb
 from deployments.guard import Guard
 from deployments.peer_server import PeerServer, SessionKey, _Router
 from deployments.replica import Servicer
+from deployments.servers import Server
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
 from tests.unit.deployments.recorder import Recorder
@@ -41,7 +42,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     recorder = Recorder()
     peers = PeerServer(recorder, TOKEN, HEARTBEAT_S, LEASE_S, asyncio.get_running_loop().time)
-    server = grpc.aio.server(interceptors=(Guard(),))
+    server = Server(Guard(), ())
     add_TargetServicer_to_server(Servicer(peers), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
