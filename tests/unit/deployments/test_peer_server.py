@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.fuzz.calls import Call, ask
+from benchmarks.fuzz.raw_http2 import exchange, request
 from cluster.errors import ContextTooLong
 from cluster.messages import TOKEN_METADATA, Close, Credit, Heartbeat, Hello, Message, Open, Resync, Sampling
 from deployments.convert import frame_from_pb
@@ -171,6 +172,13 @@ async def test_a_router_without_the_token_is_refused(replica: Replica) -> None:
         await router.call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_token_of_any_bytes_is_refused_in_our_words(served: Served) -> None:
+    answer = await exchange(served.address, request(b"/polydraft.v1.Target/Sessions", b"\xc3\xa9", b""))
+
+    assert b"TypeError" not in answer
+    assert b"token is missing or wrong" in answer
 
 
 async def test_bytes_that_are_no_greeting_are_refused_in_our_words(served: Served) -> None:
