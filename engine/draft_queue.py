@@ -90,12 +90,17 @@ class DraftQueue:
         self._drafter.close(session_ids)
 
     def _advance(self, committed: Committed) -> bool:
-        """Append committed tokens; False for a session that is gone or stands elsewhere (it then gets no blocks)."""
+        """Append committed tokens; False for tokens that are known, and for a session that is gone.
+
+        One that misses tokens is closed: it gets no more blocks.
+        """
         verdict = committed.verdict
         standing = self._standings.get(verdict.session_id)
         if standing is None:
             return False
-        if standing.length != committed.base_length:
+        if committed.base_length < standing.length:
+            return False
+        if committed.base_length > standing.length:
             logger.warning(
                 "session %d stands at %d, not at %d: closed", verdict.session_id, standing.length, committed.base_length
             )

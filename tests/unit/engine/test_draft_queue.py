@@ -47,6 +47,17 @@ def test_a_block_has_as_many_nodes_as_the_target_wants(queue: DraftQueue) -> Non
     assert (block.base_length, block.tree.token_ids) == (6, (5, 6))
 
 
+def test_what_is_told_twice_counts_once(queue: DraftQueue) -> None:
+    queue.commit(committed(3, 5))
+    queue.commit(committed(3, 5))
+    (block,) = queue.turn()
+    assert block.base_length == 4
+
+    queue.commit(committed(4, 6))
+    (block,) = queue.turn()
+    assert (block.base_length, block.base_hash) == (5, extend_hash(EMPTY_HASH, (5, 6, 7, 5, 6)))
+
+
 def test_a_session_out_of_step_is_closed(queue: DraftQueue) -> None:
     queue.commit(committed(99, 9))
     assert queue.turn() == []
