@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from cluster.delivery import deliver
-from cluster.events import Event
+from cluster.events import Event, Started
 from cluster.tls import PemFiles
 from deployments.generation import Generation
 from deployments.guard import Guard, Metadata
@@ -40,6 +40,9 @@ class GrpcGeneration(GenerationServicer):
 
     async def GenerateStream(self, request: pb.GenerateRequest, context: Context) -> None:
         async def write(event: Event) -> None:
+            if isinstance(event, Started):
+                # With the event they would wait for a slow reader, and a call whose headers wait cannot be ended.
+                await context.send_initial_metadata(())
             await context.write(event_to_pb(event))
 
         await self._answer(request, context, write)

@@ -94,6 +94,23 @@ async def test_deadline_closes_the_answer() -> None:
             await service.closed.wait()
 
 
+async def test_a_reader_that_takes_nothing_at_all_is_told_so() -> None:
+    # So narrow that not even the first event fits: its write is what is cut.
+    narrow = (("grpc.http2.lookahead_bytes", 5), ("grpc.http2.bdp_probe", 0))
+    async with (
+        serving(slow_reader_s=0.2) as (service, _, address),
+        grpc.aio.insecure_channel(address, options=narrow) as channel,
+    ):
+        call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"x"), timeout=20)
+        async with asyncio.timeout(20):
+            await service.closed.wait()
+
+        error = await failure_of(call)
+
+    assert error.code() is grpc.StatusCode.CANCELLED
+    assert ("polydraft-error", "CANCELLED") in tuple(error.trailing_metadata() or ())
+
+
 async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> None:
     async with calling() as (service, channel, _):
         stub = GenerationStub(channel)
