@@ -135,5 +135,11 @@ def start_directory(name: str) -> Any:
     """Handle of the named actor, started if there is none."""
     actor: Any = ray.remote(Directory)
     return actor.options(
-        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        enable_task_events=False,  # Ray would keep a record of each call
     ).remote(secrets.token_hex(16))
