@@ -62,3 +62,8 @@ def connected_ray(
         ray.shutdown()
         wait_or_kill(started, _END_GRACE_S)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def connected_address() -> str:
+    """Of the Ray that this process is connected to, for others to connect to."""
+    return str(ray.get_runtime_context().gcs_address)
