@@ -51,7 +51,7 @@ class Memory:
     def __post_init__(self) -> None:
         for name, kind in self.kinds.items():
             for process in ready(kind):
-                self.titles[process] = (name, process.title)
+                self.titles[process] = (name, process.title.partition(".")[0])
         for process in descendants(os.getpid()):
             program = Path(process.title.partition(" ")[0]).name
             if program in _RAYS:
