@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.prompts import corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from polydraft.client import AsyncClient
 from polydraft.commands.bench_load import ask, closed_loop
 from polydraft.commands.bench_stats import Phase, Record, percentile
@@ -118,12 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     prompts = [NamedPrompt(one.id, one.prompt, one.language) for one in corpus_prompts(args.corpus, 40)]
     pairs = asyncio.run(run(args, prompts))
-    table = f"{headline()}\n\n{markdown(pairs)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"pairs": [[asdict(felt) for felt in pair] for pair in pairs]}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"pairs": [[asdict(felt) for felt in pair] for pair in pairs]}
+    tell(args.output, markdown(pairs), figures)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks.in_process import InProcess, Timed
 from benchmarks.prompts import CorpusPrompt, corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from engine.sampling import SamplingParams
 from polydraft.client import AsyncClient
 from polydraft.commands import bench_stats as stats
@@ -181,12 +180,8 @@ def main() -> None:
     of_language = [list(corpus_prompts(args.corpus, args.count))[i :: args.count] for i in range(args.count)]
     prompts = [prompt for some in of_language for prompt in some]  # languages in turn
     results = asyncio.run(measure(args, prompts, InProcess(args.models, [*LANGUAGES])))
-    table = f"{headline()}\n\n{markdown(results)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"results": [asdict(one) for one in results]}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"results": [asdict(one) for one in results]}
+    tell(args.output, markdown(results), figures)
 
 
 if __name__ == "__main__":

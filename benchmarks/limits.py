@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.prompts import corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from polydraft import AsyncClient, Chunk, Overloaded, Started
 from polydraft.commands.child_cluster import cluster
 from polydraft.options import GenerateOptions
@@ -139,12 +139,8 @@ def main() -> None:
     args = parser.parse_args()
     prompts = [one.prompt for one in corpus_prompts(args.corpus, 12)]
     results = asyncio.run(run(args, prompts))
-    table = f"{headline()}\n\n{markdown(results)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"ratios": {name: found / allowed for name, (allowed, found, _) in results.items()}}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"ratios": {name: found / allowed for name, (allowed, found, _) in results.items()}}
+    tell(args.output, markdown(results), figures)
 
 
 if __name__ == "__main__":

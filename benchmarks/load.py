@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.prompts import corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from polydraft.client import AsyncClient
 from polydraft.commands.bench_load import Plan, run_loaded
 from polydraft.commands.bench_report import Report, report_loaded
@@ -75,12 +74,8 @@ def main() -> None:
     args = parser.parse_args()
     prompts = [NamedPrompt(one.id, one.prompt, one.language) for one in corpus_prompts(args.corpus, 12)]
     reports = asyncio.run(measure(args, prompts))
-    table = f"{headline()}\n\n{markdown(reports)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"reports": reports}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"reports": reports}
+    tell(args.output, markdown(reports), figures)
 
 
 if __name__ == "__main__":

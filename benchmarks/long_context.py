@@ -9,7 +9,6 @@ all lengths take turns, so that a slow moment of the machine hits all of them; m
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from engine.batch import WorkItem
 from engine.kv_cache import KVCache
 from engine.model import TargetModel, load_target
@@ -96,12 +95,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         costs = measure(random_target(args.target, Path(folder)), args.lengths, args.repeats)
-    table = f"{headline()}\n\n{markdown(costs)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"costs": [asdict(one) for one in costs]}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"costs": [asdict(one) for one in costs]}
+    tell(args.output, markdown(costs), figures)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import trustme
 
 from benchmarks.certificates import write_certificate
 from benchmarks.prompts import corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from cluster.keys import hash_key, new_key
 from polydraft.client import AsyncClient
 from polydraft.commands.bench_load import ask, closed_loop
@@ -104,13 +104,10 @@ def main() -> None:
     low, high = ci95_of_median(costs, random.Random(7))
     safe, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
     table = (
-        f"{headline()}\n\n{args.streams} streams, {len(pairs)} pairs: guarded {safe:.0f} tokens/s, open {plain:.0f}; "
+        f"{args.streams} streams, {len(pairs)} pairs: guarded {safe:.0f} tokens/s, open {plain:.0f}; "
         f"cost {statistics.median(costs):.1%} (95 % of the median: {low:.1%} to {high:.1%})"
     )
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    args.output.with_suffix(".json").write_text(json.dumps(environment() | {"pairs": pairs}, indent=1) + "\n")
+    tell(args.output, table, {"pairs": pairs})
 
 
 if __name__ == "__main__":

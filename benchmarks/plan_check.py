@@ -15,7 +15,6 @@ round. Their trees take fewer passes a block than the chains that the plan count
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ import torch
 
 from benchmarks.in_process import InProcess
 from benchmarks.prompts import corpus_prompts
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from engine.drafters.checkpoint import read_manifest
 from engine.sampling import SamplingParams
 from training.planning.measure import BLOCK, measure_this, time_drafts, time_steps
@@ -162,12 +161,8 @@ def main() -> None:
             check_target(ladder, name, args.repeats)
     if args.corpus is not None:
         check_demo(ladder, args.models, args.corpus, args.count)
-    table = f"{headline()}\n\n{markdown(ladder.found)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {"compared": [asdict(one) | {"error": one.error} for one in ladder.found]}
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    figures = {"compared": [asdict(one) | {"error": one.error} for one in ladder.found]}
+    tell(args.output, markdown(ladder.found), figures)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -30,6 +32,15 @@ def headline() -> str:
     instructions = "/".join((torch.backends.cpu.get_cpu_capability(), *bf16_features()))
     where = f"{os.cpu_count()} cores of {_processor()} ({instructions})"
     return f"{where}, torch {torch.__version__}, commit {commit()[:7]}"
+
+
+def tell(output: Path, table: str, figures: Mapping[str, object]) -> None:
+    """Print what was measured, under the machine's line, and write it to `output`: .md for people, .json with facts."""
+    text = f"{headline()}\n\n{table}"
+    print(text)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".md").write_text(text + "\n")
+    output.with_suffix(".json").write_text(json.dumps({**environment(), **figures}, indent=1) + "\n")
 
 
 def _processor() -> str:

@@ -85,6 +85,10 @@ class Ledger:
                 grants.append(bucket.settle(claim, num_routers, now_s))
         return grants
 
+    def num_held_streams(self, now_s: float) -> int:
+        """Streams that routers have open or may open, of all tenants together."""
+        return sum(streams.num_held(now_s) for streams in self._streams.values())
+
 
 @dataclass(slots=True)
 class _Bucket:
@@ -110,10 +114,14 @@ class _Streams:
     held: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By router: streams that it has open or may open, and when it said so."""
 
-    def settle(self, router_id: str, claim: Claim, num_routers: int, now_s: float) -> Grant:
+    def num_held(self, now_s: float) -> int:
+        """Of the routers that are there."""
         self.held = {name: entry for name, entry in self.held.items() if now_s - entry[1] < _GONE_S}
+        return sum(number for number, _ in self.held.values())
+
+    def settle(self, router_id: str, claim: Claim, num_routers: int, now_s: float) -> Grant:
         self.held[router_id] = (claim.in_use, now_s)
-        free = max(int(claim.limit) - sum(number for number, _ in self.held.values()), 0)
+        free = max(int(claim.limit) - self.num_held(now_s), 0)
         amount = math.ceil(free / num_routers / _PARTS) if claim.wants else 0
         self.held[router_id] = (claim.in_use + amount, now_s)
         return Grant(amount, 0.0 if amount else LEASE_S)

@@ -83,6 +83,10 @@ class Directory:
         num_routers = sum(registration.kind == "router" for registration in self.replicas())
         return Settled(self._ledger.settle(router_id, claims, max(num_routers, 1), self._clock()), num_routers)
 
+    def num_held_streams(self) -> int:
+        """What routers hold of the tenants' streams: 0 soon after the last answer."""
+        return self._ledger.num_held_streams(self._clock())
+
 
 class DirectoryClient:
     """The actor as replicas and routers use it: a directory that is down is waited out, never an error."""
@@ -106,6 +110,11 @@ class DirectoryClient:
         """None while the directory is down."""
         settled = await self._call("settle", router_id, claims, timeout_s=_SETTLE_S)
         return settled if isinstance(settled, Settled) else None
+
+    async def num_held_streams(self) -> int | None:
+        """None while the directory is down."""
+        number = await self._call("num_held_streams")
+        return number if isinstance(number, int) else None
 
     async def keep_registered(
         self, current: Callable[[], Registration], wait: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -135,5 +144,11 @@ def start_directory(name: str) -> Any:
     """Handle of the named actor, started if there is none."""
     actor: Any = ray.remote(Directory)
     return actor.options(
-        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0, max_restarts=-1
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        enable_task_events=False,  # Ray would keep a record of each call
     ).remote(secrets.token_hex(16))

@@ -9,11 +9,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from cluster.delivery import deliver
-from cluster.events import Event
+from cluster.events import Event, Started
 from cluster.tls import PemFiles
 from deployments.generation import Generation
 from deployments.guard import Guard, Metadata
 from deployments.public import event_to_pb, join_events
+from deployments.servers import Server
 from deployments.tls import bind
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationServicer, add_GenerationServicer_to_server
@@ -39,6 +40,9 @@ class GrpcGeneration(GenerationServicer):
 
     async def GenerateStream(self, request: pb.GenerateRequest, context: Context) -> None:
         async def write(event: Event) -> None:
+            if isinstance(event, Started):
+                # With the event they would wait for a slow reader, and a call whose headers wait cannot be ended.
+                await context.send_initial_metadata(())
             await context.write(event_to_pb(event))
 
         await self._answer(request, context, write)
@@ -65,7 +69,7 @@ class Front:
             if method.startswith(_GENERATION):  # health is for everyone
                 generation.check_caller(metadata)
 
-        self._server = grpc.aio.server(interceptors=(Guard(admit),), options=_OPTIONS)
+        self._server = Server(Guard(admit), _OPTIONS)
         self._health = health_aio.HealthServicer()
         add_GenerationServicer_to_server(GrpcGeneration(generation, slow_reader_s), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -80,6 +84,10 @@ class Front:
         """What grpc.health.v1 says of a service name."""
         status = health_pb2.HealthCheckResponse
         await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    def check_health(self) -> None:
+        """Raise if no calls are taken any more."""
+        self._server.check_health()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new call; running ones have `grace_s` to end."""

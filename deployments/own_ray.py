@@ -18,6 +18,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would run replicas behind everything else on the machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray would record each call between its actors, for its dashboard's list of tasks: 5 MiB a minute for health checks.
+os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
 
 import ray
 
@@ -60,3 +62,8 @@ def connected_ray(
         ray.shutdown()
         wait_or_kill(started, _END_GRACE_S)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def connected_address() -> str:
+    """Of the Ray that this process is connected to, for others to connect to."""
+    return str(ray.get_runtime_context().gcs_address)

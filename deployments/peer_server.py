@@ -152,7 +152,8 @@ class PeerServer:
 
     async def _check_token(self, context: Context) -> None:
         metadata = dict(context.invocation_metadata() or ())
-        if not hmac.compare_digest(str(metadata.get(TOKEN_METADATA, "")), self._token):
+        token = str(metadata.get(TOKEN_METADATA, "")).encode()  # of other text than ASCII only bytes can be compared
+        if not hmac.compare_digest(token, self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the cluster token is missing or wrong")
 
     def _greeting(self, frame: pb.Frame | None) -> Hello | None:

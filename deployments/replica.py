@@ -7,13 +7,12 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Literal, Protocol
 
-import grpc
-
 from cluster.messages import Hello
 from cluster.tls import PemFiles
 from deployments.directory import DirectoryClient, Registration
 from deployments.guard import Guard
 from deployments.peer_server import Context, PeerServer
+from deployments.servers import Server
 from deployments.tls import bind
 from protos.v1 import internal_pb2 as pb
 from protos.v1 import internal_pb2_grpc
@@ -65,7 +64,7 @@ class Replica:
         self._name = name
         self._service = service
         self._directory = directory
-        self._server = grpc.aio.server(interceptors=(Guard(),), options=_OPTIONS)
+        self._server = Server(Guard(), _OPTIONS)
         self._registering: asyncio.Task[None] | None = None
 
     async def start(self, host: str, tls: PemFiles | None = None) -> None:
@@ -86,6 +85,7 @@ class Replica:
     def check_health(self) -> None:
         """Raise if the replica must be replaced."""
         self._service.check_health()
+        self._server.check_health()
 
     async def stop(self, drain_s: float) -> None:
         """Leave: no new sessions, time to move or end for the old ones, then the end of the thread and the port."""

@@ -89,6 +89,7 @@ class Router:
 
     def check_health(self) -> None:
         """Raises when something that should run for ever has ended."""
+        self._front.check_health()
         for task in self._tasks:
             if task.done():
                 raise RuntimeError(f"a task of the router ended: {task.exception() if not task.cancelled() else task}")

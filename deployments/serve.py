@@ -21,7 +21,7 @@ from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
 from cluster.tls import check_certificates, clear_text
-from deployments.own_ray import connected_ray  # before Ray itself: it sets what Ray reads
+from deployments.own_ray import connected_address, connected_ray  # before Ray itself: it sets what Ray reads
 
 # isort: split
 import ray
@@ -58,7 +58,7 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
             host, port = _wait_until_ready(config)
             _tell(f"ready grpc={host}:{port}")
             for name in adapting_drafters(config):
-                where = f"--cluster {config.cluster.name} --ray {ray.get_runtime_context().gcs_address}"
+                where = f"--cluster {config.cluster.name} --ray {connected_address()}"
                 sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:
                 hangup.wait()

@@ -13,6 +13,7 @@ import grpc
 from cluster.errors import ConfigError
 from cluster.tls import Pem, PemFiles
 from deployments.file_stamps import stamp_of
+from deployments.servers import Server
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def server_credentials(files: PemFiles) -> grpc.ServerCredentials:
     )
 
 
-def bind(server: grpc.aio.Server, address: str, files: PemFiles | None) -> int:
+def bind(server: Server, address: str, files: PemFiles | None) -> int:
     """Have the server listen, under TLS if there are files for it; the port that it became."""
     if files is None:
         return server.add_insecure_port(address)

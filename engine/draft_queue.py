@@ -76,6 +76,7 @@ class DraftQueue:
         self._drafter.open([session for session, _ in opened])
         self._close(closed)
         advanced = [item for item in committed if self._advance(item)]
+        advanced = [item for item in advanced if item.verdict.session_id in self._standings]  # a later one closed it
         self._drafter.observe([item.verdict for item in advanced])
         return self._propose({item.verdict.session_id: item.max_nodes for item in advanced if item.max_nodes})
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from benchmarks.chaos.faults import Event, carry_out, schedule
 from benchmarks.chaos.report import markdown, pause_of
 from benchmarks.chaos.traffic import Traffic, keep_asking, questions, references
 from benchmarks.chaos.victims import ALL_KINDS, kinds_of
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from cluster.config_file import load
 from polydraft.commands.child_cluster import cluster
 
@@ -76,15 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/chaos"))
     args = parser.parse_args(arguments)
     traffic, events = asyncio.run(run(args))
-    table = f"{headline()}\n\n{markdown(events, traffic)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    record = environment() | {
+    figures = {
         "events": [asdict(event) | {"pause_s": pause_of(event, traffic)} for event in events],
         "answers": {"same": traffic.num_identical, "different": traffic.different, "failed": traffic.failed},
     }
-    args.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    tell(args.output, markdown(events, traffic), figures)
     return 1 if traffic.different or traffic.failed else 0
 
 

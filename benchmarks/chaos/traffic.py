@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from polydraft import AsyncClient, Chunk, Finished, GenerateOptions, PolydraftError
+from polydraft import AsyncClient, Chunk, Event, Finished, GenerateOptions, PolydraftError, Prompt
 from polydraft.commands.demo_sentences import LANGUAGE_NAMES, SENTENCES
 
 MAX_TOKENS = 96
@@ -23,13 +23,15 @@ class Question:
     """One request; its seed makes the answer a function of it."""
 
     number: int
-    prompt: str
+    prompt: Prompt
     options: GenerateOptions
+    language: str = ""
+    """Of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one answer said."""
+    """What one answer said, as far as it was read."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -87,17 +89,25 @@ def questions(count: int, seed: int, languages: Sequence[str] = tuple(SENTENCES)
             temperature=chosen.choice((0.0, 0.8)),
             stop=chosen.choice(((), (), ("the", "tomorrow"))),
         )
-        found.append(Question(number, f"Translate {LANGUAGE_NAMES[language]} to English: {source}\n", options))
+        prompt = f"Translate {LANGUAGE_NAMES[language]} to English: {source}\n"
+        found.append(Question(number, prompt, options, language))
     return found
 
 
 async def reply_to(client: AsyncClient, question: Question, stream: Stream | None = None) -> Reply:
     """Ask once; raises PolydraftError. The client itself refuses an answer with a gap or a repeat."""
+    return await reply_of(client.stream(question.prompt, **question.options), stream)
+
+
+async def reply_of(
+    events: AsyncGenerator[Event, None], stream: Stream | None = None, leaves: Callable[[int], bool] | None = None
+) -> Reply:
+    """What these events tell. `leaves` is asked, with the tokens so far, whether to go away before the end."""
     text, token_ids = "", list[int]()
     finish_reason, completion_tokens = "", 0
     if stream is not None:
         stream.arrivals_s.append(time.monotonic())
-    async for event in client.stream(question.prompt, **question.options):
+    async for event in events:
         if stream is not None:
             stream.arrivals_s.append(time.monotonic())
         if isinstance(event, Chunk):
@@ -108,6 +118,9 @@ async def reply_to(client: AsyncClient, question: Question, stream: Stream | Non
             if stream is not None:
                 stream.num_accepted = event.speculation.accepted
                 stream.num_failovers = event.speculation.failovers
+        if leaves is not None and leaves(len(token_ids)):
+            await events.aclose()
+            break
     return Reply(text, tuple(token_ids), finish_reason, completion_tokens)
 
 

@@ -10,6 +10,8 @@ from cluster.config import Config
 from deployments.directory import drafter_deployment_name
 from deployments.processes import Process, descendants
 
+_MAKING = ("__init__", "is_allocated", "initialize_and_get_metadata")
+"""What a replica's title goes on with while it is made; later that is what it does at the moment, as a health check."""
 ALL_KINDS = ("router", "drafter", "target", "controller", "directory", "proxy")
 
 
@@ -21,6 +23,11 @@ class Kind:
     """What Ray calls them; one title a deployment."""
     count: int
     """How many of them there are when all are ready."""
+
+    def includes(self, title: str) -> bool:
+        """Whether a process with this title is one that is up."""
+        name, _, doing = title.partition(".")
+        return name in self.titles and doing not in _MAKING
 
 
 def kinds_of(config: Config) -> Mapping[str, Kind]:
@@ -42,11 +49,8 @@ def kinds_of(config: Config) -> Mapping[str, Kind]:
 
 
 def ready(kind: Kind) -> list[Process]:
-    """Those of a kind that are up, among the processes that this one started.
-
-    While a replica is made its title goes on with ".initialize_and_get_metadata", so equality means ready.
-    """
-    return [process for process in descendants(os.getpid()) if process.title in kind.titles]
+    """Those of a kind that are up, among the processes that this one started."""
+    return [process for process in descendants(os.getpid()) if kind.includes(process.title)]
 
 
 def _replica(application: str, deployment: str) -> str:

@@ -9,6 +9,8 @@ A rollback makes an earlier version current, 0 being the drafter as configured. 
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from polydraft.commands.common import UsageError
 
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("rollback: give --tenant, whose versions are meant")
     if args.action == "status" and args.to is not None:
         raise UsageError("status: --to belongs to rollback")
+    _let_ray_find_its_token()
     from cluster.errors import ConfigError
     from deployments import operate
 
@@ -49,3 +52,9 @@ def run(args: argparse.Namespace) -> int:
         if args.tenant in (None, tenant):
             print(f"{args.name}: tenant {tenant} has {described}")
     return 0
+
+
+def _let_ray_find_its_token() -> None:
+    """Before Ray is imported, which reads this once: with an address it does not look for the token `serve` made."""
+    if (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from benchmarks.chaos.victims import Kind, ready
 from deployments.processes import Process, descendants
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
@@ -46,9 +47,7 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 def replicas(deployment: str) -> list[Process]:
     """The processes of a deployment's replicas that are up, among those that this process started."""
-    # While a replica is made its title goes on with ".initialize_and_get_metadata".
-    title = f"ray::ServeReplica:polydraft:{deployment}"
-    return [process for process in descendants(os.getpid()) if process.title == title]
+    return ready(Kind([f"ray::ServeReplica:polydraft:{deployment}"], 1))
 
 
 def kill(process: Process) -> None:

@@ -12,7 +12,17 @@ import pytest_asyncio
 
 from benchmarks.chaos.linked_cluster import LinkedCluster, linked_cluster
 from benchmarks.chaos.links import CLEAN, CUT, Conditions, LinksUnavailable
-from benchmarks.chaos.traffic import Reply, Traffic, keep_asking, questions, references
+from benchmarks.chaos.traffic import (
+    DEADLINE_S,
+    Reply,
+    Stream,
+    Traffic,
+    keep_asking,
+    questions,
+    references,
+    reply_to,
+)
+from polydraft import AsyncClient
 from tests.conftest import ROOT
 
 BEHIND = (("target-1",), ("target-2", "drafter-de"))
@@ -71,9 +81,22 @@ async def test_bad_links_change_no_answer(linked: LinkedCluster, expected: list[
         pass
 
     assert_all_came_whole(traffic)
-    assert sum(stream.num_accepted for stream in traffic.streams) > 0
     for counts in (link.counts for link in linked.links):
         assert min(counts.lost, counts.reordered, counts.duplicated, counts.corrupted) > 0
+
+
+async def test_drafts_come_over_bad_links(linked: LinkedCluster, expected: list[Reply]) -> None:
+    streams = [Stream() for _ in range(4)]
+    linked.spoil(BAD)
+    try:
+        async with AsyncClient(linked.address, timeout_s=DEADLINE_S) as client:
+            # One after the other: no round of others starts without a block that is on its way.
+            found = [await reply_to(client, *both) for both in zip(ASKED, streams, strict=False)]
+    finally:
+        linked.spoil(CLEAN)
+
+    assert found == expected[: len(streams)]
+    assert sum(stream.num_accepted for stream in streams) > 0
 
 
 @pytest.mark.parametrize("cut_s", [0.4 * LEASE_S, 1.4 * LEASE_S])

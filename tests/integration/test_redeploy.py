@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from benchmarks.chaos.traffic import Traffic, keep_asking, questions, references
-from deployments.processes import descendants
+from deployments.processes import Process, descendants
 from polydraft.commands.child_cluster import cluster
 from tests.conftest import ROOT
 from tests.integration.conftest import replicas
@@ -43,8 +43,18 @@ def _write_config(path: Path, *, routers: int, targets: int, token_budget: int) 
 async def _change(path: Path, **sizes: int) -> None:
     """Write another configuration and let `serve` deploy it."""
     _write_config(path, **sizes)
+    os.kill(_serve(path).pid, signal.SIGHUP)
+
+
+def _serve(path: Path) -> Process:
     (serve,) = [process for process in descendants(os.getpid()) if f"polydraft serve {path}" in process.title]
-    os.kill(serve.pid, signal.SIGHUP)
+    return serve
+
+
+def _replicas(path: Path, deployment: str) -> list[Process]:
+    """Of this cluster: others may run beside it."""
+    ours = descendants(_serve(path).pid)
+    return [process for process in replicas(deployment) if process in ours]
 
 
 async def _until(what: str, is_so: Callable[[], bool]) -> None:
@@ -64,15 +74,15 @@ async def test_no_stream_is_dropped_when_the_cluster_shrinks_and_is_updated(tmp_
         asking = asyncio.create_task(keep_asking(address, asked, expected, NUM_STREAMS, traffic, stop))
         await asyncio.sleep(2.0)
 
-        before = [*replicas("router"), *replicas("target")]
+        before = [*_replicas(config, "router"), *_replicas(config, "target")]
         await _change(config, routers=1, targets=1, token_budget=256)
         await _until("one router and one target", lambda: sum(p.is_alive for p in before) == 2)
-        kept = [*replicas("router"), *replicas("target")]
+        kept = [*_replicas(config, "router"), *_replicas(config, "target")]
         assert len(kept) == 2 and all(process in before for process in kept)
         after_shrinking = traffic.num_asked
 
         await _change(config, routers=1, targets=2, token_budget=128)
-        await _until("all replaced", lambda: _sizes() == (1, 2) and not any(p.is_alive for p in kept))
+        await _until("all replaced", lambda: _sizes(config) == (1, 2) and not any(p.is_alive for p in kept))
         after_update = traffic.num_asked
         await asyncio.sleep(2.0)
         stop.set()
@@ -83,5 +93,5 @@ async def test_no_stream_is_dropped_when_the_cluster_shrinks_and_is_updated(tmp_
     assert 0 < after_shrinking < after_update
 
 
-def _sizes() -> tuple[int, int]:
-    return len(replicas("router")), len(replicas("target"))
+def _sizes(path: Path) -> tuple[int, int]:
+    return len(_replicas(path, "router")), len(_replicas(path, "target"))

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import polydraft
+from benchmarks.tcp_proxy import proxy_to
 from polydraft import AsyncClient, ChatMessage, Chunk, Client, Finished, FinishReason, InvalidRequest, Started, Usage
 from tests.fakes_server import FakeGeneration, Script, serving
-from tests.tcp_proxy import proxy_to
 
 GREETING = Script((b"Good", b" morn", b"ing", b", my", b" friend", b"."))
 PROMPT = b"Guten Morgen, mein Freund."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cluster.errors import ConfigError
@@ -18,8 +20,9 @@ STATUS = TrainerStatus(1, VERSIONS, TrainerCounts(900, 20, 96, 2, 1), "worse: ag
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object, ...]]:
     asked: list[tuple[object, ...]] = []
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a token of Ray's would change this process's environment
 
     def status(*arguments: object) -> dict[str, str]:
         asked.append(arguments)

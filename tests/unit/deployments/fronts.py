@@ -46,10 +46,12 @@ class FakeService:
 
 
 @asynccontextmanager
-async def serving(tls: PemFiles | None = None) -> AsyncIterator[tuple[FakeService, Front, str]]:
+async def serving(
+    tls: PemFiles | None = None, slow_reader_s: float = 30.0
+) -> AsyncIterator[tuple[FakeService, Front, str]]:
     """The service, its front, and the address."""
     service = FakeService()
-    front = Front(Generation(service), slow_reader_s=30.0)  # type: ignore[arg-type]  # has the one method needed
+    front = Front(Generation(service), slow_reader_s)  # type: ignore[arg-type]  # has the one method needed
     port = await front.start("127.0.0.1", 0, tls)
     try:
         yield service, front, f"127.0.0.1:{port}"

@@ -13,6 +13,7 @@ from cluster.config import Config
 from deployments.draft_service import DraftService
 from deployments.guard import Guard
 from deployments.replica import Servicer
+from deployments.servers import Server
 from deployments.target_service import TargetService
 from protos.v1.internal_pb2_grpc import (
     DrafterStub,
@@ -53,7 +54,7 @@ async def serve(
     service: TargetService | DraftService, stub: type[TargetStub] | type[DrafterStub]
 ) -> AsyncIterator[Router]:
     """A router's end of the stream, until the iterator is closed."""
-    server = grpc.aio.server(interceptors=(Guard(),))
+    server = Server(Guard(), ())
     if isinstance(service, TargetService):
         add_TargetServicer_to_server(Servicer(service.server), server)
     else:

@@ -49,3 +49,19 @@ def test_routers_share_a_limit_by_how_many_are_there() -> None:
     settled = directory.settle("r1", [Claim("acme", Meter.REQUESTS, limit=10.0, burst=10.0)])
 
     assert settled == Settled([Grant(5.0)], num_routers=2)
+
+
+def test_streams_are_held_until_their_router_has_ended_them_or_is_gone() -> None:
+    clock = Clock()
+    directory = Directory("token", clock)
+
+    def claim(in_use: int, *, wants: bool) -> Claim:
+        return Claim("acme", Meter.STREAMS, limit=4, burst=0.0, in_use=in_use, wants=wants)
+
+    directory.settle("r1", [claim(3, wants=False)])
+    directory.settle("r2", [claim(0, wants=True)])
+    assert directory.num_held_streams() == 4
+    directory.settle("r2", [claim(0, wants=False)])
+    assert directory.num_held_streams() == 3
+    clock.now += 5.0
+    assert directory.num_held_streams() == 0

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.fuzz.calls import Call, Manner, ask
+from benchmarks.fuzz.raw_http2 import exchange, request
 from deployments.front import Front
 from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -93,6 +94,23 @@ async def test_deadline_closes_the_answer() -> None:
             await service.closed.wait()
 
 
+async def test_a_reader_that_takes_nothing_at_all_is_told_so() -> None:
+    # So narrow that not even the first event fits: its write is what is cut.
+    narrow = (("grpc.http2.lookahead_bytes", 5), ("grpc.http2.bdp_probe", 0))
+    async with (
+        serving(slow_reader_s=0.2) as (service, _, address),
+        grpc.aio.insecure_channel(address, options=narrow) as channel,
+    ):
+        call = GenerationStub(channel).GenerateStream(pb.GenerateRequest(prompt=b"x"), timeout=20)
+        async with asyncio.timeout(20):
+            await service.closed.wait()
+
+        error = await failure_of(call)
+
+    assert error.code() is grpc.StatusCode.CANCELLED
+    assert ("polydraft-error", "CANCELLED") in tuple(error.trailing_metadata() or ())
+
+
 async def test_huge_prompt_is_refused_by_the_transport_and_serving_goes_on() -> None:
     async with calling() as (service, channel, _):
         stub = GenerationStub(channel)
@@ -148,6 +166,25 @@ async def test_a_stranger_is_refused_before_the_message_is_read(method: str, mes
 
         assert outcome.status is grpc.StatusCode.UNAUTHENTICATED or outcome.is_cut_off
         assert not service.calls
+
+
+@pytest.mark.parametrize("path", [b"/\xff\xfe", b"/polydraft.v1.Generation/Nothing", b"*"])
+async def test_a_method_that_there_is_not_is_refused_and_serving_goes_on(path: bytes) -> None:
+    async with serving() as (_, front, address), grpc.aio.insecure_channel(address) as channel:
+        answer = await exchange(address, request(path, b"key", b""))
+
+        assert b"Method not found!" in answer
+        assert (await GenerationStub(channel).Generate(pb.GenerateRequest(prompt=b"x"))).text
+        front.check_health()
+
+
+async def test_a_front_that_takes_no_calls_any_more_is_not_healthy() -> None:
+    async with serving() as (_, front, _):
+        front.check_health()
+        await front._server._server.shutdown(None)
+
+        with pytest.raises(RuntimeError, match="server has ended"):
+            front.check_health()
 
 
 async def test_health_is_told_by_name() -> None:

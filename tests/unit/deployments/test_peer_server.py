@@ -11,12 +11,14 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.fuzz.calls import Call, ask
+from benchmarks.fuzz.raw_http2 import exchange, request
 from cluster.errors import ContextTooLong
 from cluster.messages import TOKEN_METADATA, Close, Credit, Heartbeat, Hello, Message, Open, Resync, Sampling
 from deployments.convert import frame_from_pb
 from deployments.guard import Guard
 from deployments.peer_server import PeerServer, SessionKey, _Router
 from deployments.replica import Servicer
+from deployments.servers import Server
 from protos.v1 import internal_pb2 as pb
 from protos.v1.internal_pb2_grpc import TargetStub, add_TargetServicer_to_server
 from tests.unit.deployments.recorder import Recorder
@@ -41,7 +43,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     recorder = Recorder()
     peers = PeerServer(recorder, TOKEN, HEARTBEAT_S, LEASE_S, asyncio.get_running_loop().time)
-    server = grpc.aio.server(interceptors=(Guard(),))
+    server = Server(Guard(), ())
     add_TargetServicer_to_server(Servicer(peers), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
@@ -170,6 +172,13 @@ async def test_a_router_without_the_token_is_refused(replica: Replica) -> None:
         await router.call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_token_of_any_bytes_is_refused_in_our_words(served: Served) -> None:
+    answer = await exchange(served.address, request(b"/polydraft.v1.Target/Sessions", b"\xc3\xa9", b""))
+
+    assert b"TypeError" not in answer
+    assert b"token is missing or wrong" in answer
 
 
 async def test_bytes_that_are_no_greeting_are_refused_in_our_words(served: Served) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from benchmarks.certificates import write_certificate
+from benchmarks.tcp_proxy import proxy_to
 from cluster.config import Config
 from cluster.messages import Open, Sampling
 from cluster.tls import PemFiles, tier_files
@@ -24,7 +25,6 @@ from deployments.replica import Replica
 from deployments.tls import connector
 from protos.v1.internal_pb2_grpc import TargetStub
 from tests.certificates import caller
-from tests.tcp_proxy import proxy_to
 from tests.unit.deployments.recorder import Recorder
 from tests.unit.deployments.streams import TOKEN, Router, until
 

@@ -65,3 +65,14 @@ def test_a_session_out_of_step_is_closed(queue: DraftQueue) -> None:
     queue.commit(committed(3, 5))
     queue.close(1)
     assert queue.turn() == []
+
+
+def test_a_session_that_falls_out_of_step_in_the_same_turn_stops_nobody_else(queue: DraftQueue) -> None:
+    queue.open(DraftSession(2, (5, 6, 7), SamplingParams()), max_nodes=2)
+    queue.commit(committed(3, 5))
+    queue.commit(committed(99, 9))
+    queue.commit(Committed(3, DraftVerdict(2, (5,), 0), 2))
+
+    (block,) = queue.turn()
+
+    assert (block.session_id, block.tree.token_ids) == (2, (6, 7))
