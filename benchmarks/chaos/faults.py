@@ -29,16 +29,22 @@ class Fault:
     kind: str
     stall_s: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind}, stalled for {self.stall_s:g} s" if self.stall_s else f"{self.kind}, killed"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A fault that happened."""
 
-    fault: Fault
+    name: str
+    """Of the fault."""
     at_s: float
     """On the clock of `time.monotonic`."""
-    ready_after_s: float | None
-    """Until the kind was whole again; None: not within the patience."""
+    whole_after_s: float | None
+    """Until all was there again; None: not within the patience."""
 
 
 def schedule(kinds: Sequence[str], kills: int, stalls: int, seed: int) -> list[Fault]:
@@ -60,7 +66,7 @@ async def carry_out(faults: Sequence[Fault], kinds: Mapping[str, Kind], seed: in
         victim = chosen.choice(sorted(candidates, key=lambda process: process.pid))
         at_s = time.monotonic()
         await _strike(victim, fault)
-        yield Event(fault, at_s, await _wait_until_whole(kind, victim, fault, at_s))
+        yield Event(fault.name, at_s, await _wait_until_whole(kind, victim, fault, at_s))
         await asyncio.sleep(QUIET_S)
 
 

@@ -1,9 +1,11 @@
-"""The table of a run: what each kind of fault brought."""
+"""What a run tells: each fault when it is over, and at the end a table of what each kind of fault brought."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from benchmarks.chaos.faults import Event
 from benchmarks.chaos.traffic import Traffic
@@ -24,9 +26,9 @@ def markdown(events: Sequence[Event], traffic: Traffic) -> str:
         "| fault | times | whole again after, median s | longest | longest pause, median s | p95 | longest |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for name in sorted({_name(event) for event in events}):
-        of_kind = [event for event in events if _name(event) == name]
-        back = [event.ready_after_s for event in of_kind if event.ready_after_s is not None]
+    for name in sorted({event.name for event in events}):
+        of_kind = [event for event in events if event.name == name]
+        back = [event.whole_after_s for event in of_kind if event.whole_after_s is not None]
         pauses = [pause_of(event, traffic) for event in of_kind]
         missing = f" ({len(of_kind) - len(back)} not within the patience)" if len(back) < len(of_kind) else ""
         lines.append(
@@ -38,5 +40,20 @@ def markdown(events: Sequence[Event], traffic: Traffic) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _name(event: Event) -> str:
-    return f"{event.fault.kind}, {'stalled' if event.fault.stall_s else 'killed'}"
+def tell_event(event: Event, traffic: Traffic, number: int, total: int) -> None:
+    """To standard error."""
+    whole_s = "not" if event.whole_after_s is None else f"{event.whole_after_s:.1f} s"
+    print(
+        f"{number}/{total}: {event.name}; whole after {whole_s}, pause {pause_of(event, traffic):.2f} s; "
+        f"{traffic.num_identical} answers the same, {len(traffic.different)} different, {len(traffic.failed)} failed",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def figures(events: Sequence[Event], traffic: Traffic) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "events": [asdict(event) | {"pause_s": pause_of(event, traffic)} for event in events],
+        "answers": {"same": traffic.num_identical, "different": traffic.different, "failed": traffic.failed},
+    }

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from deployments.own_ray import connected_address, connected_ray  # before Ray i
 # isort: split
 from benchmarks.chaos.traffic import references
 from benchmarks.chaos.victims import kinds_of
-from benchmarks.results import environment, headline
+from benchmarks.results import tell
 from benchmarks.soak.callers import TENANTS, Callers
 from benchmarks.soak.memory import Memory
 from benchmarks.soak.observer import observing
@@ -103,11 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ray = load(Path(args.config), overrides).ray
     with connected_ray(None, ray.num_cpus, ray.object_store_memory_mb):
         report = asyncio.run(soak(args.config, overrides, args.minutes, args.streams, args.seed))
-    table = f"{headline()}\n\n{markdown(report)}"
-    print(table)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.with_suffix(".md").write_text(table + "\n")
-    args.output.with_suffix(".json").write_text(json.dumps(environment() | asdict(report), indent=1) + "\n")
+    tell(args.output, markdown(report), asdict(report))
     return 0 if report.is_good else 1
 
 
