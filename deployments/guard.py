@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -66,8 +67,9 @@ async def _serve(handler: _Handler, frames: AsyncIterator[bytes], context: _Cont
     """Call the servicer's method, of whatever kind it is."""
     messages = _decoded(handler, frames)
     if handler.request_streaming:
-        async for response in handler.stream_stream(messages, context):
-            await context.write(response)
+        async with aclosing(handler.stream_stream(messages, context)) as responses:
+            async for response in responses:
+                await context.write(response)
         return
     request = await anext(messages, None)
     if request is None:

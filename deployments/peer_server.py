@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -143,8 +144,9 @@ class PeerServer:
         reader = asyncio.create_task(self._read(hello.peer_id, router, frames))
         try:
             yield frame_to_pb([Message(0, 0, self._handler.hello())])
-            async for messages in self._outgoing(router, reader):
-                yield frame_to_pb(messages)
+            async with aclosing(self._outgoing(router, reader)) as outgoing:
+                async for messages in outgoing:
+                    yield frame_to_pb(messages)
         finally:
             reader.cancel()
             router.num_streams -= 1
