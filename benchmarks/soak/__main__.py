@@ -26,7 +26,7 @@ from benchmarks.chaos.traffic import references
 from benchmarks.chaos.victims import kinds_of
 from benchmarks.results import tell
 from benchmarks.soak.callers import TENANTS, Callers
-from benchmarks.soak.memory import Memory
+from benchmarks.soak.memory import Memory, processes_of
 from benchmarks.soak.observer import observing
 from benchmarks.soak.orphans import kill_a_router
 from benchmarks.soak.questions import mixed_questions
@@ -59,7 +59,7 @@ async def soak(config_path: str, overrides: Sequence[str], minutes: float, num_s
         observing(config) as observer,
     ):
         callers = Callers(address, config, asked, await references(address, asked, num_streams), seed)
-        memory = Memory(kinds)
+        memory = Memory(kinds, processes_of(kinds))
         await _saturate(callers, num_streams, memory, minutes * 60)
         problems = callers.problems
         empty_after_s, left = await observer.wait_until_empty(EMPTY_S)

@@ -40,29 +40,19 @@ class Growth:
 
 @dataclass(slots=True)
 class Memory:
-    """Samples of all processes that were there at the beginning."""
+    """Samples of processes that were there at the beginning."""
 
     kinds: Mapping[str, Kind]
+    titles: Mapping[Process, tuple[str, str]]
+    """Kind and title of each process that is followed."""
     samples: dict[Process, list[tuple[float, float]]] = field(default_factory=dict)
     """Time and MiB."""
-    titles: dict[Process, tuple[str, str]] = field(default_factory=dict)
-    """Kind and title."""
-
-    def __post_init__(self) -> None:
-        for name, kind in self.kinds.items():
-            for process in ready(kind):
-                self.titles[process] = (name, process.title.partition(".")[0])
-        for process in descendants(os.getpid()):
-            program = Path(process.title.partition(" ")[0]).name
-            if program in _RAYS:
-                self.titles[process] = ("ray", program)
-        self.samples = {process: [] for process in self.titles}
 
     def sample(self, at_s: float) -> None:
-        for process, samples in self.samples.items():
+        for process in self.titles:
             mib = private_mib(process.pid)
             if mib is not None:
-                samples.append((at_s, mib))
+                self.samples.setdefault(process, []).append((at_s, mib))
 
     def changes(self) -> list[str]:
         """Processes of the cluster that are gone, or new, since the beginning."""
@@ -85,6 +75,18 @@ class Memory:
             )
             for process, samples in self.samples.items()
         ]
+
+
+def processes_of(kinds: Mapping[str, Kind]) -> dict[Process, tuple[str, str]]:
+    """Kind and title of the cluster's processes, and of Ray's own, among those that this one started."""
+    titles = {
+        process: (name, process.title.partition(".")[0]) for name, kind in kinds.items() for process in ready(kind)
+    }
+    for process in descendants(os.getpid()):
+        program = Path(process.title.partition(" ")[0]).name
+        if program in _RAYS:
+            titles[process] = ("ray", program)
+    return titles
 
 
 def private_mib(pid: int) -> float | None:

@@ -10,8 +10,8 @@ LENGTH_S = 600
 
 def growth_of(kind: str, mib_at: dict[int, float]) -> Growth:
     """Of a process that takes so much from these seconds on."""
-    memory, process = Memory({}), Process(1, "0")
-    memory.titles[process] = (kind, "ray::ServeReplica:polydraft:router")
+    process = Process(1, "0")
+    memory = Memory({}, {process: (kind, "ray::ServeReplica:polydraft:router")})
     memory.samples[process] = [
         (second, next(mib for since, mib in reversed(mib_at.items()) if since <= second))
         for second in range(0, LENGTH_S, 2)
@@ -40,4 +40,4 @@ def test_growth_of_rays_own_processes_is_told_and_not_judged() -> None:
 
 
 def test_so_short_a_soak_that_it_is_all_warm_up_is_not_judged() -> None:
-    assert Memory({}).growth(70.0) is None
+    assert Memory({}, {}).growth(70.0) is None
