@@ -121,7 +121,11 @@ class Budgets:
 
     async def _require(self, account: _Account) -> None:
         """Have something left, by a new lease if need be; else Overloaded."""
-        if account.left <= 0:
+        while account.left <= 0:  # what was granted may be given back, or spent by others, before this goes on
+            retry_after_s = account.empty_until_s - self._now()
+            if retry_after_s > 0:
+                limit = f"{account.configured:g} {account.meter.value}"
+                raise Overloaded(f"tenant '{account.tenant}' is at its limit of {limit}; try later", retry_after_s)
             async with self._asking:  # whoever waited here may find what another was granted
                 if account.left <= 0 and self._now() >= account.empty_until_s:
                     settling = asyncio.create_task(self._settle([account], wants=True))
@@ -129,10 +133,6 @@ class Budgets:
                     settling.add_done_callback(self._settling.discard)
                     # A caller that goes away meanwhile must not take along what is granted.
                     await asyncio.shield(settling)
-        if account.left <= 0:
-            limit = f"{account.configured:g} {account.meter.value}"
-            retry_after_s = max(account.empty_until_s - self._now(), 0.01)
-            raise Overloaded(f"tenant '{account.tenant}' is at its limit of {limit}; try again later", retry_after_s)
 
     async def _settle(self, accounts: Sequence[_Account], wants: bool) -> None:
         if not accounts:

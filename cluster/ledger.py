@@ -15,6 +15,8 @@ LEASE_S = 1.0
 """How long a router keeps what it does not spend."""
 _LEAST_S = 0.1
 """Less than what comes in during this time is not granted, so that nobody asks for every single request."""
+_SOONEST_S = 0.01
+"""Nobody is told to ask again sooner."""
 _PARTS = 4
 """A router's part of the free streams is granted in so many: another may just have come."""
 _GONE_S = 5.0
@@ -103,7 +105,7 @@ class _Bucket:
             return Grant(0.0)
         missing = claim.limit * _LEAST_S - self.level
         if missing > 0:
-            return Grant(0.0, missing / claim.limit)
+            return Grant(0.0, max(missing / claim.limit, _SOONEST_S))
         amount = self.level / num_routers
         self.level -= amount
         return Grant(amount)

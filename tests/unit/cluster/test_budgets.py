@@ -228,3 +228,26 @@ def test_a_changed_limit_holds_from_then_on() -> None:
 async def _hold(budgets: Budgets, tenant: Tenant) -> None:
     async with budgets.stream(tenant):
         await asyncio.Event().wait()
+
+
+def test_a_caller_whose_lease_is_given_back_before_it_goes_on_asks_again() -> None:
+    """Granted in the same turn of the event loop in which the router gives back what nobody has spent."""
+
+    async def call_just_then() -> None:
+        ledger, clock, num_asked = Ledger(), asyncio.get_running_loop().time, 0
+
+        async def settle(claims: Sequence[Claim]) -> Settled:
+            nonlocal num_asked
+            num_asked += claims[0].wants
+            if num_asked == 1:
+                await asyncio.sleep(0.5 - 5e-10)
+            return Settled(ledger.settle("r1", claims, 1, clock()), 1)
+
+        budgets = Budgets(settle, clock)
+        settling = asyncio.create_task(budgets.keep_settled())
+        await asyncio.sleep(0.5)
+        async with budgets.stream(_tenant(max_concurrent=4)):
+            assert num_asked == 2
+        settling.cancel()
+
+    run_in_virtual_time(call_just_then())
