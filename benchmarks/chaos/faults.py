@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.victims import Kind, ready
+from benchmarks.chaos.victims import Kind, Replacements, ready
 from deployments.processes import Process
 
 QUIET_S = 3.0
@@ -59,15 +59,26 @@ def schedule(kinds: Sequence[str], kills: int, stalls: int, seed: int) -> list[F
 async def carry_out(faults: Sequence[Fault], kinds: Mapping[str, Kind], seed: int) -> AsyncIterator[Event]:
     """Each fault in turn, on a process of its kind that is ready."""
     chosen = random.Random(seed)
+    await _wait_for_all(kinds)
     for fault in faults:
         kind = kinds[fault.kind]
         while not (candidates := ready(kind)):
             await asyncio.sleep(_POLL_S)
         victim = chosen.choice(sorted(candidates, key=lambda process: process.pid))
+        replacements = Replacements(kind)
         at_s = time.monotonic()
         await _strike(victim, fault)
-        yield Event(fault.name, at_s, await _wait_until_whole(kind, victim, fault, at_s))
+        yield Event(fault.name, at_s, await _wait_until_whole(kind, replacements, victim, fault, at_s))
         await asyncio.sleep(QUIET_S)
+
+
+async def _wait_for_all(kinds: Mapping[str, Kind]) -> None:
+    """A cluster is up when something of each tier is; return when all of it has been for a while."""
+    whole_since_s = time.monotonic()
+    while time.monotonic() < whole_since_s + QUIET_S:
+        if any(len(ready(kind)) < kind.count for kind in kinds.values()):
+            whole_since_s = time.monotonic()
+        await asyncio.sleep(_POLL_S)
 
 
 async def _strike(victim: Process, fault: Fault) -> None:
@@ -82,9 +93,11 @@ async def _strike(victim: Process, fault: Fault) -> None:
             os.kill(victim.pid, signal.SIGCONT)
 
 
-async def _wait_until_whole(kind: Kind, victim: Process, fault: Fault, at_s: float) -> float | None:
+async def _wait_until_whole(
+    kind: Kind, replacements: Replacements, victim: Process, fault: Fault, at_s: float
+) -> float | None:
     while time.monotonic() < at_s + PATIENCE_S:
-        others = [process for process in ready(kind) if fault.stall_s or process != victim]
+        others = [process for process in replacements.look() if fault.stall_s or process != victim]
         if len(others) >= kind.count:
             return time.monotonic() - at_s
         await asyncio.sleep(_POLL_S)

@@ -10,7 +10,9 @@ from cluster.config import Config
 from deployments.directory import drafter_deployment_name
 from deployments.processes import Process, descendants
 
-_MAKING = ("__init__", "is_allocated", "initialize_and_get_metadata")
+_REPLICA = "ray::ServeReplica:"
+_INITIALIZE = "initialize_and_get_metadata"
+_MAKING = ("__init__", "is_allocated", _INITIALIZE)
 """What a replica's title goes on with while it is made; later that is what it does at the moment, as a health check."""
 ALL_KINDS = ("router", "drafter", "target", "controller", "directory", "proxy")
 
@@ -23,6 +25,11 @@ class Kind:
     """What Ray calls them; one title a deployment."""
     count: int
     """How many of them there are when all are ready."""
+
+    @property
+    def are_replicas(self) -> bool:
+        """Serve makes them, in steps."""
+        return self.titles[0].startswith(_REPLICA)
 
     def includes(self, title: str) -> bool:
         """Whether a process with this title is one that is up."""
@@ -53,5 +60,24 @@ def ready(kind: Kind) -> list[Process]:
     return [process for process in descendants(os.getpid()) if kind.includes(process.title)]
 
 
+class Replacements:
+    """Who of a kind is up after a fault. Look often: of a new replica it must have been seen how it was made.
+
+    Between the steps of making a replica, half a second and sometimes longer, its title is that of one that is up.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._made = set(ready(kind))
+
+    def look(self) -> list[Process]:
+        """Those that are up now."""
+        for process in descendants(os.getpid()):
+            name, _, doing = process.title.partition(".")
+            if name in self._kind.titles and (doing == _INITIALIZE or not self._kind.are_replicas):
+                self._made.add(process)
+        return [process for process in ready(self._kind) if process in self._made]
+
+
 def _replica(application: str, deployment: str) -> str:
-    return f"ray::ServeReplica:{application}:{deployment}"
+    return f"{_REPLICA}{application}:{deployment}"
