@@ -18,6 +18,8 @@ _FOLLOW_PACE = 0.05
 _OUTLIER = 4.0
 """A step or wait longer than this many predictions says little about the next (the machine was busy with something
 else)."""
+_MOST_ROWS = 1_000.0
+"""Rows that seem to cost nothing count as if a step's start took as long as so many."""
 _SHORT_WAIT_S = 1e-3
 """Up to this no wait is an outlier, also where none was usual."""
 _LONGEST_WAIT_S = 0.05
@@ -102,6 +104,12 @@ class StepCost:
         """Seconds a context token, a row, a step at the usual pace; none of them negative."""
         per_context, per_row, per_step = self._fit.fit().tolist()
         return per_context, per_row, per_step
+
+    def fixed_rows(self, num_context: int) -> float:
+        """How many rows take as long as all of a step but its rows, by the last fit; 0 before the first."""
+        per_context, per_row, per_step = self._fit.coefficients.tolist()
+        fixed_s = per_context * num_context + per_step
+        return fixed_s / max(per_row, fixed_s / _MOST_ROWS) if fixed_s > 0 else 0.0
 
 
 class WaitCost:

@@ -385,6 +385,7 @@ class Engine:
             num_rows = sum(1 + len(item.tree) for item in work)
             num_context = sum(len(item.sequence.token_ids) for item in work)
             self.draft_lengths.observe_step(num_rows, num_context, step_s)
+            self.scheduler.fixed_rows = self.draft_lengths.cost.fixed_rows(num_context)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

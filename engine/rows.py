@@ -24,6 +24,10 @@ class RowBudget:
         kept = min(sum(pending) - num_running, prefill_rows, int(max_rows * PREFILL_SHARE))
         return cls(max_rows, prefill_rows, max(max_rows - num_running - kept, 0))
 
+    def lend(self, most: int) -> None:
+        """Give away at most so many more."""
+        self.total = min(self.total, most)
+
     def tokens_for(self, num_pending: int) -> int:
         """How many of its pending tokens a sequence may read; 0 when no rows are left for it."""
         return min(num_pending, self.total if num_pending == 1 else min(self.total, self.for_prefill))

@@ -3,7 +3,8 @@
 Who runs at all: the tenant with the fewest places for its weight is let in first, and one below its share of places or
 pages preempts another above its own. Order in a step: running sequences before prefill, the tenant that was served
 least first, of its sequences the oldest, under a budget of rows. While a sequence is running, prefill takes at most one
-chunk of a step, however many prompts wait. When KV pages run out: pages that nobody holds are evicted, then a draft is
+chunk of a step, however many prompts wait. Places that others leave free are lent, but what runs there comes last and
+may make a step only a little longer. When KV pages run out: pages that nobody holds are evicted, then a draft is
 dropped, then the youngest sequence of the tenant that holds most for its weight is preempted and computed again later
 with the same text (by invariance).
 """
@@ -23,6 +24,9 @@ from engine.tree import TokenTree
 
 GATHER_SHARE = 0.15
 """A step waits for missing blocks at most this share of its own predicted time."""
+
+LENT_SHARE = 0.15
+"""Sequences beyond their tenants' shares of places may make a step longer by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Scheduler:
     sequences: dict[int, Sequence] = field(default_factory=dict)
     predicted_step_s: float = 0.0
     """Moving average of step times; the engine feeds it."""
+    fixed_rows: float = 0.0
+    """A step takes as long for what is not rows as for so many rows; the engine feeds it."""
     num_preemptions: int = 0
     prefixes: PrefixIndex = field(init=False)
     shares: FairShare = field(default_factory=FairShare)
@@ -108,13 +114,15 @@ class Scheduler:
         late = {sequence.id for sequence in active if self._is_late(sequence, now_s)}
         runnable = [s for s in active if not s.awaits_block or s.id in late]
         missing = [s for s in active if s.awaits_block and s.id not in late]
-        wait_s = self._wait_s(runnable, missing, now_s)
+        beyond = self._beyond_shares(active)
+        within = [sequence for sequence in runnable if sequence.id not in beyond]
+        wait_s = self._wait_s(within or runnable, missing, now_s)
         if not runnable or (wait_s is not None and wait_s > 0):
             return Plan(wait_s=wait_s)
         for sequence in missing:
             sequence.sat_out = True
         num_running = sum(sequence.num_pending == 1 for sequence in active)
-        return Plan(work=tuple(self._assign(runnable, late, num_running)))
+        return Plan(work=tuple(self._assign(runnable, late, beyond, num_running)))
 
     def preempt(self, sequence: Sequence) -> None:
         """Take all pages back; the sequence waits and is computed again from its tokens."""
@@ -231,15 +239,29 @@ class Scheduler:
         gather_s = oldest_s + GATHER_SHARE * self.predicted_step_s - now_s
         return max(min(gather_s, deadline_s), 0.0)
 
-    def _assign(self, runnable: SequenceOf[Sequence], late: set[int], num_running: int) -> list[Work]:
-        """Give each sequence rows and pages, in turn, decoding before prefill."""
+    def _beyond_shares(self, active: SequenceOf[Sequence]) -> set[int]:
+        """Of each tenant, oldest first, those that run in more places than its share."""
+        places: Counter[str] = Counter()
+        beyond = set()
+        for sequence in active:
+            places[sequence.request.tenant] += 1
+            if places[sequence.request.tenant] > self.shares.share(sequence.request.tenant, self.config.max_running):
+                beyond.add(sequence.id)
+        return beyond
+
+    def _assign(self, runnable: SequenceOf[Sequence], late: set[int], beyond: set[int], num_running: int) -> list[Work]:
+        """Give each sequence rows and pages, in turn, decoding before prefill, those beyond their shares last."""
         prefill_rows = self.config.prefill_chunk if num_running else self.config.max_rows
         rows = RowBudget.of_step(self.config.max_rows, prefill_rows, [s.num_pending for s in runnable])
         work: list[Work] = []
         planned: set[int] = set()
-        for sequence in sorted(runnable, key=self._turn):
+        is_lent = False
+        for sequence in sorted(runnable, key=lambda s: (s.id in beyond, *self._turn(s))):
             if not sequence.admitted:
                 continue
+            if sequence.id in beyond and work and not is_lent:
+                is_lent = True
+                rows.lend(int(LENT_SHARE * (self.config.max_rows - rows.total + self.fixed_rows)))
             self.prefixes.extend(sequence)  # others may have filled pages since it was admitted
             num_tokens = rows.tokens_for(sequence.num_pending)
             if num_tokens == 0:

@@ -363,3 +363,44 @@ def test_whoever_comes_is_served_to_the_end(
         if not left and not coming:
             return
     raise AssertionError(f"not served after 5,000 steps: {left}")
+
+
+def _with_a_lent_place(fixed_rows: float) -> Scheduler:
+    """Tenant "b" has one of two places that "a" leaves free besides its own two."""
+    scheduler = _scheduler(max_running=4)
+    scheduler.fixed_rows = fixed_rows
+    for number, tenant in enumerate("abbb"):
+        _add(scheduler, number, tenant=tenant, local=True)
+    return scheduler
+
+
+@pytest.mark.parametrize(("fixed_rows", "planned"), [(0.0, [0, 1, 2]), (4.0, [0, 1, 2, 3])])
+def test_who_runs_in_a_lent_place_makes_steps_only_a_little_longer(fixed_rows: float, planned: list[int]) -> None:
+    assert sorted(_ids(_with_a_lent_place(fixed_rows).plan(0.0))) == planned
+
+
+def test_places_that_nobody_else_could_want_are_not_lent() -> None:
+    scheduler = _with_a_lent_place(fixed_rows=0.0)
+    scheduler.remove(0)
+
+    assert sorted(_ids(scheduler.plan(0.0))) == [1, 2, 3]
+
+
+def test_a_prompt_in_a_lent_place_is_read_in_small_pieces() -> None:
+    scheduler = _with_a_lent_place(fixed_rows=17.0)
+    scheduler.sequences[3].num_cached = 0
+
+    lengths = {work.sequence.id: work.num_tokens for work in scheduler.plan(0.0).work}
+
+    assert lengths == {0: 1, 1: 1, 2: 1, 3: 3}  # 0.15 of 3 rows and what costs as much as 17
+
+
+def test_a_block_in_a_lent_place_hurries_nobody() -> None:
+    scheduler = _scheduler(max_running=4)
+    for number, tenant in enumerate("abbb"):
+        _add(scheduler, number, tenant=tenant)
+    _give_block(scheduler.sequences[3], now_s=1.0)
+    _give_block(scheduler.sequences[0], now_s=2.0)
+
+    assert not scheduler.plan(2.0).work  # the block of 0 waits for those of 1 and 2
+    assert scheduler.plan(2.0 + GATHER_SHARE * STEP_S).work
