@@ -28,7 +28,6 @@ from polydraft.options import GenerateOptions
 
 PLACES = 8
 VICTIM_STREAMS, SHARE, FLOOD = 2, 4, 40
-BOUND = 1.25
 OPTIONS = GenerateOptions(max_tokens=48)
 
 
