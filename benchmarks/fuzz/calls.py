@@ -122,7 +122,8 @@ async def _talk(stream: RawStream, call: Call, replies: list[bytes]) -> bool:
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         pass  # the status tells
     except asyncio.CancelledError:
-        if not stream.cancelled():  # then it is this task that is cancelled
+        task = asyncio.current_task()
+        if task is None or task.cancelling():  # else it was the call, whatever status came before that
             raise
     finally:
         writer.cancel()
