@@ -18,6 +18,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would run replicas behind everything else on the machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Serve replaces a proxy that three checks in a row find dead, and would check every ten seconds.
+os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "2")
 # Ray would record each call between its actors, for its dashboard's list of tasks: 5 MiB a minute for health checks.
 os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
 
