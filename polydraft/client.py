@@ -19,7 +19,7 @@ from protos.v1 import generate_pb2 as pb
 from protos.v1.generate_pb2_grpc import GenerationStub
 
 TENANT_METADATA, KEY_METADATA = "polydraft-tenant", "polydraft-key"
-RESUME_DELAYS_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
+RESUME_DELAYS_S = (0.1, 0.3, *[1.0] * 40)
 """Waits before the calls that go on with a broken answer: a replacement takes seconds to come up, that of Serve's proxy
 half a minute where Serve looks for it every ten seconds."""
 
