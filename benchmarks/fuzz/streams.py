@@ -100,7 +100,8 @@ async def _speak(call: grpc.aio.StreamStreamCall[bytes, bytes], stream: _Stream)
     rng = stream.rng(0)
     frames = rng.choice(_FRAMES)
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the replica has ended the stream
-        await call.write(greeting(rng, f"router-{stream.index}"))
+        # No mutation makes it another stream's: two streams of one name are one router's, and share its sessions.
+        await call.write(greeting(rng, f"router-{rng.getrandbits(64):016x}"))
         await stream.answered.wait()
         for number in range(frames):
             rng = stream.rng(1 + number)
