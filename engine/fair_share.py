@@ -15,6 +15,8 @@ class FairShare:
 
     def __init__(self) -> None:
         self._weights: dict[str, float] = {}
+        self._total_weight = 0.0
+        """Kept because a step asks for the share of every sequence's tenant."""
         self._served: dict[str, float] = {}
         """Rows by weight; those who left keep theirs until the engine is idle."""
 
@@ -24,6 +26,7 @@ class FairShare:
         for tenant in weights.keys() - self._weights.keys():
             self._served[tenant] = max(self._served.get(tenant, 0.0), least)
         self._weights = dict(weights)
+        self._total_weight = sum(weights.values())
         if not weights:
             self._served.clear()
 
@@ -36,7 +39,7 @@ class FairShare:
 
     def share(self, tenant: str, total: int) -> float:
         """What a tenant may hold of `total` while all who are there want it; at least 1."""
-        return max(total * self._weights[tenant] / sum(self._weights.values()), 1.0)
+        return max(total * self._weights[tenant] / self._total_weight, 1.0)
 
     def most_over(self, held: Mapping[str, int], total: int) -> str | None:
         """Of tenants that hold more than their share, the one that holds most for its weight."""

@@ -244,8 +244,9 @@ class Scheduler:
         places: Counter[str] = Counter()
         beyond = set()
         for sequence in active:
-            places[sequence.request.tenant] += 1
-            if places[sequence.request.tenant] > self.shares.share(sequence.request.tenant, self.config.max_running):
+            tenant = sequence.request.tenant
+            places[tenant] += 1
+            if places[tenant] > self.shares.share(tenant, self.config.max_running):
                 beyond.add(sequence.id)
         return beyond
 

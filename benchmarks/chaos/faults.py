@@ -73,7 +73,10 @@ async def carry_out(faults: Sequence[Fault], kinds: Mapping[str, Kind], seed: in
 
 
 async def _wait_for_all(kinds: Mapping[str, Kind]) -> None:
-    """A cluster is up when something of each tier is; return when all of it has been for a while."""
+    """Return when all have been up for a while, and with that all callers have reached the cluster.
+
+    One that never has is told of a lost router at once, as it would be of a wrong address.
+    """
     whole_since_s = time.monotonic()
     while time.monotonic() < whole_since_s + QUIET_S:
         if any(len(ready(kind)) < kind.count for kind in kinds.values()):
