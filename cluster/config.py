@@ -78,7 +78,8 @@ class TargetConfig(_Section):
     verifier: Literal["coupled"] = "coupled"
     """Argmax of the target's perturbed scores; at temperature 0 plain argmax."""
     replicas: Count = 1
-    shards: Count = 1
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes, each with a part of every layer, that are one replica together; CPUs and GPUs are those of each."""
     num_cpus: Fraction = 1.0
     num_gpus: Fraction = 0.0
     num_threads: Count = 1
@@ -105,8 +106,8 @@ class TargetConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.shards != 1:
-            raise ValueError(f"shards: {self.shards} is not supported yet; use 1")
+        if self.shards > 1 and self.num_cpus + self.num_gpus == 0:
+            raise ValueError("num_cpus: a shard needs a part of a CPU or a GPU to be placed by; set one of the two")
         if self.prefill_chunk > self.token_budget:
             raise ValueError(f"prefill_chunk: {self.prefill_chunk} exceeds token_budget {self.token_budget}; lower it")
         if self.shared_prefixes and not self.prefix_sharing:

@@ -28,13 +28,14 @@ def check_models(config: Config) -> None:
 
 
 def target_facts(config: Config) -> TargetFacts:
-    """Vocabulary and context of the target."""
+    """Vocabulary and context of the target. ConfigError if it cannot be served as the configuration wants."""
     path = config.target.model / "config.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         # Multimodal families keep the language model's fields in a section of their own.
         document = document.get("text_config", document)
         vocab_size, positions = int(document["vocab_size"]), int(document["max_position_embeddings"])
+        num_kv_heads = int(document.get("num_key_value_heads") or document.get("num_attention_heads") or 1)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"target.model: {path} does not tell vocab_size and max_position_embeddings ({type(error).__name__}); "
@@ -42,6 +43,8 @@ def target_facts(config: Config) -> TargetFacts:
         ) from None
     if config.target.max_context is not None and config.target.max_context > positions:
         raise ConfigError(f"target.max_context: {config.target.max_context} exceeds the model's {positions}; lower it")
+    if config.target.shards > num_kv_heads:
+        raise ConfigError(f"target.shards: {config.target.shards} exceeds the {num_kv_heads} KV heads; lower it")
     return TargetFacts(vocab_size, config.target.max_context or positions)
 
 

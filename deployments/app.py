@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import serve
 
-from cluster.config import Config
+from cluster.config import Config, TargetConfig
 from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
@@ -52,13 +52,24 @@ def _router(config: Config) -> serve.Deployment:
 
 def _target(config: Config) -> serve.Deployment:
     target = config.target
+    resources = {"num_cpus": target.num_cpus, "num_gpus": target.num_gpus}
     return _deployment(
         config,
         TargetDeployment,
         name="target",
         num_replicas=target.replicas,
-        ray_actor_options={"num_cpus": target.num_cpus, "num_gpus": target.num_gpus},
+        ray_actor_options=resources,
+        **_place_of_shards(target),
     )
+
+
+def _place_of_shards(target: TargetConfig) -> dict[str, Any]:
+    """Room for all shards of a replica, the replica itself first. Shards talk over loopback: one machine holds them."""
+    if target.shards == 1:
+        return {}
+    bundle = {"CPU": target.num_cpus, "GPU": target.num_gpus}
+    bundles = [{kind: count for kind, count in bundle.items() if count > 0}] * target.shards
+    return {"placement_group_bundles": bundles, "placement_group_strategy": "STRICT_PACK"}
 
 
 def _drafter(config: Config, name: str) -> serve.Deployment:

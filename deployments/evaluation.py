@@ -141,7 +141,8 @@ def _facts(config: Config, wanted: Wanted, model: TargetModel) -> RunFacts:
     }
     return {
         "target_id": identity,
-        "numerics_id": numerics_id(identity, tokenizer, model.dtype, model.device, target.numerics, target.shards),
+        # Whatever the cluster does, here the target is loaded in one process.
+        "numerics_id": numerics_id(identity, tokenizer, model.dtype, model.device, target.numerics, num_shards=1),
         "drafters": drafters,
         "settings": asdict(wanted)
         | {

@@ -1,4 +1,4 @@
-"""The target tier: one replica holds the whole model. All logic is in `target_service` and `engine`."""
+"""The target tier: one replica holds the whole model, with its shards. Logic is in `target_service` and `engine`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ class TargetDeployment:
     ) -> None:
         # Here and not above: `serve` imports this module to build the application and must not load torch.
         from deployments.metrics import TargetMetrics
+        from deployments.shards import Shards, end_replica
         from deployments.target_service import TargetService
 
-        service = TargetService(config, new_replica_id("target"), token)
+        self._is_leaving = False
+        engine = None
+        if config.target.shards > 1:
+            shards = Shards(config)
+            engine = await shards.engine()
+            shards.watch(lambda reason: None if self._is_leaving else end_replica(reason))
+        service = TargetService(config, new_replica_id("target"), token, engine)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
@@ -30,5 +37,6 @@ class TargetDeployment:
         self._replica.check_health()
 
     async def __del__(self) -> None:
+        self._is_leaving = True
         self._reporting.cancel()
         await self._replica.stop(self._drain_s)

@@ -70,9 +70,10 @@ class TargetCounts:
 class TargetService:
     """Implements `SessionHandler` over an engine. All methods run on the event loop; the engine has its own thread."""
 
-    def __init__(self, config: Config, replica_id: str, token: str) -> None:
+    def __init__(self, config: Config, replica_id: str, token: str, engine: Engine | None = None) -> None:
+        """Without an `engine` the target is loaded as configured, in this process alone."""
         target = config.target
-        self._engine = configured_engine(config)
+        self._engine = engine or configured_engine(config)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
         self._ids = count(1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.batch import WorkItem
 from engine.kv_cache import KVCache
 from engine.model import ModelRefused, TargetModel
+from engine.numerics import Numerics
 from engine.pages import PageId
 from engine.tree import TokenTree
 
@@ -26,6 +27,22 @@ _PAGE_SIZE = 16
 
 class NotInvariant(ValueError):
     """A layer gives other bits for another number of rows; the message names it."""
+
+
+def prove(target: TargetModel, numerics: Numerics) -> int:
+    """Prove agreement with transformers and, if promised, invariance; the rows that a step is to be padded to.
+
+    All ranks of a sharded target do this together. ModelRefused or NotInvariant says what the model does not keep.
+    """
+    is_invariant = numerics is Numerics.INVARIANT
+    min_rows = find_min_rows(target) if is_invariant else 1
+    if target.group is not None:
+        target.group.wait_for_all()
+        min_rows = target.group.most(min_rows)
+    check_agreement(target, min_rows)
+    if is_invariant:
+        check_step_invariance(target, min_rows)
+    return min_rows
 
 
 class _Scratch:

@@ -6,39 +6,27 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import count
 
-import torch
-
 from engine.batch import WorkItem, slots_of
-from engine.checks import check_agreement, check_step_invariance, find_min_rows
 from engine.corrections import Correction
 from engine.draft_length import DraftLengths, Mode
 from engine.drafters.base import Drafter, DraftVerdict
-from engine.kv_cache import KVCache
+from engine.executor import Executor
 from engine.local_drafting import LocalDrafters
 from engine.model import TargetModel
+from engine.numerics import Numerics
 from engine.pages import PagePool
 from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.step_graphs import StaticSteps
 from engine.tree import TokenTree
-from engine.verdicts import Choice, choose, judge_chunks
+from engine.verdicts import UNSOUND, Choice, choose
 from engine.verify.verifiers import Verifier
 
 STANDING_STILL = 0.1
 """Share of a step's time without one, from which on the engine waits for its drafters."""
-
-
-class Numerics(Enum):
-    """What is promised of a row's bits."""
-
-    INVARIANT = "invariant"
-    """They depend on the model and the token ids at and before the row, on nothing else."""
-    FAST = "fast"
-    """They may depend on what else is in the step."""
 
 
 class CannotServe(ValueError):
@@ -115,8 +103,7 @@ class Engine:
         self.config = config
         self.local_drafters = LocalDrafters(local_drafters or {})
         self.clock = clock
-        self.min_rows = self._checked_min_rows()
-        self.cache = KVCache(target.kv_layers, config.num_pages, config.page_size, target.dtype, target.device)
+        self.executor = Executor(target, config.numerics, config.num_pages, config.page_size)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
         self.static_steps = self._static_steps() if target.device.type == "cuda" and config.cuda_graphs else None
         self.draft_lengths = DraftLengths(adapts=config.measures_drafts)
@@ -129,20 +116,11 @@ class Engine:
         self._moves: list[tuple[int, int]] = []
         """Slots whose KV this step's accepted paths leave, and where it belongs."""
 
-    def _checked_min_rows(self) -> int:
-        """Prove agreement with transformers and, if promised, invariance; the rows that a step is padded to."""
-        invariant = self.config.numerics is Numerics.INVARIANT
-        min_rows = find_min_rows(self.target) if invariant else 1
-        check_agreement(self.target, min_rows)
-        if invariant:
-            check_step_invariance(self.target, min_rows)
-        return min_rows
-
     def _static_steps(self) -> StaticSteps | None:
-        """Decode steps as CUDA graphs; a verifier that needs the law of the drafts is not captured."""
-        if not self.verifier.judges_any_draft:
+        """Decode steps as CUDA graphs; a verifier that needs the law of the drafts is not captured, nor are shards."""
+        if not self.verifier.judges_any_draft or self.target.group is not None:
             return None
-        return StaticSteps(self.target, self.cache, self.verifier, self.min_rows, capture=True)
+        return StaticSteps(self.target, self.executor.cache, self.verifier, self.executor.min_rows, capture=True)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -205,6 +183,10 @@ class Engine:
         if session_id in self.scheduler.sequences:
             self.scheduler.sequences[session_id].credit_tokens += num_tokens
 
+    def shut_down(self) -> None:
+        """Let the other ranks of a sharded target end; no step may follow."""
+        self.executor.stop()
+
     # -- rounds --------------------------------------------------------------------------------------------------
 
     def step(self) -> tuple[list[StepOutcome], float | None]:
@@ -248,9 +230,9 @@ class Engine:
         choices = None if self.static_steps is None else self.static_steps.try_choose(items, work)
         if choices is not None:
             return choices
-        logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows))
+        logits_RV, sound_chunks = self.executor.run(items)
         chosen = iter(choose(self.verifier, logits_RV, [item for item in work if item.completes]))
-        read = iter(judge_chunks(self.cache, [item for item in work if not item.completes]))
+        read = iter(Choice((), ()) if is_sound else UNSOUND for is_sound in sound_chunks)
         return [next(chosen if item.completes else read) for item in work]
 
     def _commit(self, work: SequenceOf[Work], choices: list[Choice]) -> list[StepOutcome]:
@@ -357,10 +339,7 @@ class Engine:
     def _keep_paths(self) -> None:
         """Move the KV of all sequences' accepted nodes at once."""
         if self._moves:
-            # From pinned memory the copy to a CUDA device does not wait for the steps before it.
-            moves_N2 = torch.tensor(self._moves, pin_memory=self.target.device.type == "cuda")
-            from_slots_N, to_slots_N = moves_N2.to(self.target.device, non_blocking=True).T.contiguous()
-            self.cache.move(from_slots_N, to_slots_N)
+            self.executor.move(self._moves)
             self._moves.clear()
 
     def _measure_wait(self, work: SequenceOf[Work], started_s: float) -> float:

@@ -60,6 +60,7 @@ class EngineLoop:
                     self._on_outcomes(outcomes)
                 if wait_s != 0.0:
                     self._wait(wait_s)
+            self._engine.shut_down()
         except BaseException as error:
             logger.exception("the engine stopped")
             self._error = error

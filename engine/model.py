@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from engine.identity import eos_ids
 from engine.kv_cache import KVCache, LayerShape
 from engine.lean_decoder import LeanDecoder, why_not_lean
 from engine.linears import can_pack, fix_tiles, pack_linears
+from engine.shards.group import ShardGroup
+from engine.shards.split import load_split
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class TargetModel:
     """For `TiledAttention`; None: attention runs by its specification."""
     lean: LeanDecoder | None
     """None: the step runs through transformers' modules."""
+    group: ShardGroup | None = None
+    """Of a sharded target: `model` is this rank's part, and what is done with it must be done at all ranks."""
 
     @property
     def kv_layers(self) -> tuple[LayerShape, ...]:
@@ -104,11 +109,17 @@ class TargetModel:
 
 
 def load_target(
-    directory: Path, dtype: torch.dtype | None, device: torch.device, *, is_invariant: bool = True
+    directory: Path,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    *,
+    is_invariant: bool = True,
+    group: ShardGroup | None = None,
 ) -> TargetModel:
-    """Load the weights (safetensors only, no remote code). `is_invariant` prepares for numerics `invariant`.
+    """Load the weights (safetensors only, no remote code), of a `group` of shards this rank's part.
 
-    Raises `ModelRefused` naming the cause if the directory is no model, or one that the engine does not serve.
+    `is_invariant` prepares for numerics `invariant`. Raises `ModelRefused` naming the cause if the directory is no
+    model, or one that the engine does not serve.
     """
     if not (directory / "config.json").is_file():
         raise ModelRefused(f"{directory.name}: no config.json; expected a transformers model directory")
@@ -117,30 +128,37 @@ def load_target(
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     refuse_config(config)
     dtype = dtype or best_target_dtype(device)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        config=config,
-        dtype=dtype,
-        attn_implementation=IMPLEMENTATION,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": IMPLEMENTATION,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
+    model: PreTrainedModel
+    if group is None:
+        model = AutoModelForCausalLM.from_pretrained(directory, config=config, **options)
+    else:
+        model = load_split(directory, config, group, **options)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its self
-    return prepare_target(model, eos_ids(directory), is_invariant=is_invariant)
+    return prepare_target(model, eos_ids(directory), is_invariant=is_invariant, group=group)
 
 
-def prepare_target(model: PreTrainedModel, eos: frozenset[int], *, is_invariant: bool = True) -> TargetModel:
+def prepare_target(
+    model: PreTrainedModel, eos: frozenset[int], *, is_invariant: bool = True, group: ShardGroup | None = None
+) -> TargetModel:
     """Make a target of a model that is on its device in its dtype; the model's layers are replaced in place."""
     model.eval()
     model.set_attn_implementation(IMPLEMENTATION)
     config, dtype, device = model.config, model.dtype, model.device
-    vocab_size = model.get_output_embeddings().weight.shape[0]
+    vocab_size = model.get_output_embeddings().out_features
     fuse_projections(model)
     if can_pack(dtype, device):
         pack_linears(model)
     if is_invariant and device.type == "cuda":
         fix_tiles(model)
+    if group is not None:
+        group.wait_for_all()
     attention = _learn_attention(model, config, device)
     reason = why_not_lean(model)
     if reason is not None:
@@ -155,6 +173,7 @@ def prepare_target(model: PreTrainedModel, eos: frozenset[int], *, is_invariant:
         attention=attention,
         lone_block=lone_block_of(attention, dtype, device),
         lean=None if reason is not None else LeanDecoder(model, attention),
+        group=group,
     )
 
 

@@ -14,12 +14,10 @@ import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
-from engine.batch import slots_of
 from engine.corrections import LikelyTokens, is_overruled, likeliest_tokens, read_likely
-from engine.kv_cache import KVCache
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
-from engine.soundness import row_peaks, sound_slots
+from engine.soundness import row_peaks
 from engine.verify.verifiers import Verifier, VerifyWork
 
 
@@ -49,15 +47,6 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
     )
     choices = read_choices(work, pack_walk(walk).tolist(), row_peaks(logits_RV).tolist())
     return _with_corrections(logits_RV, work, choices)
-
-
-def judge_chunks(cache: KVCache, chunks: SequenceOf[Work]) -> list[Choice]:
-    """Choices without tokens: whether what each prefill chunk left for others to read are numbers."""
-    written = [
-        slots_of(item.sequence.pages, cache.page_size, item.sequence.num_cached + item.num_tokens)[-item.num_tokens :]
-        for item in chunks
-    ]
-    return [Choice((), ()) if is_sound else UNSOUND for is_sound in sound_slots(cache, written)]
 
 
 def most_likely_wanted(work: SequenceOf[Work]) -> int:

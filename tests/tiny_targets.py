@@ -47,6 +47,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "mistral": lambda: MistralConfig(**_SIZES, sliding_window=8),
     "phi3": lambda: Phi3Config(**_SIZES),
+    "uneven": lambda: LlamaConfig(
+        **_SIZES | {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 3, "tie_word_embeddings": True}
+    ),
 }
 
 

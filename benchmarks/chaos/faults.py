@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.chaos.victims import Kind, Replacements, ready
+from benchmarks.chaos.victims import Kind, Replacements, candidates, ready
 from deployments.processes import Process
 
 QUIET_S = 3.0
@@ -62,13 +62,13 @@ async def carry_out(faults: Sequence[Fault], kinds: Mapping[str, Kind], seed: in
     await _wait_for_all(kinds)
     for fault in faults:
         kind = kinds[fault.kind]
-        while not (candidates := ready(kind)):
+        while not (found := candidates(kind)):
             await asyncio.sleep(_POLL_S)
-        victim = chosen.choice(sorted(candidates, key=lambda process: process.pid))
-        replacements = Replacements(kind)
+        victim = chosen.choice(sorted(found, key=lambda process: process.pid))
+        replacements, before = Replacements(kind), ready(kind)
         at_s = time.monotonic()
         await _strike(victim, fault)
-        yield Event(fault.name, at_s, await _wait_until_whole(kind, replacements, victim, fault, at_s))
+        yield Event(fault.name, at_s, await _wait_until_whole(kind, replacements, before, fault, at_s))
         await asyncio.sleep(QUIET_S)
 
 
@@ -97,11 +97,12 @@ async def _strike(victim: Process, fault: Fault) -> None:
 
 
 async def _wait_until_whole(
-    kind: Kind, replacements: Replacements, victim: Process, fault: Fault, at_s: float
+    kind: Kind, replacements: Replacements, before: Sequence[Process], fault: Fault, at_s: float
 ) -> float | None:
     while time.monotonic() < at_s + PATIENCE_S:
-        others = [process for process in replacements.look() if fault.stall_s or process != victim]
-        if len(others) >= kind.count:
+        found = replacements.look()
+        is_hit = fault.stall_s > 0 or any(process not in found for process in before)
+        if is_hit and len(found) >= kind.count:
             return time.monotonic() - at_s
         await asyncio.sleep(_POLL_S)
     return None

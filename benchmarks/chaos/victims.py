@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.config import Config
 from deployments.directory import drafter_deployment_name
@@ -14,7 +14,7 @@ _REPLICA = "ray::ServeReplica:"
 _INITIALIZE = "initialize_and_get_metadata"
 _MAKING = ("__init__", "is_allocated", _INITIALIZE)
 """What a replica's title goes on with while it is made; later that is what it does at the moment, as a health check."""
-ALL_KINDS = ("router", "drafter", "target", "controller", "directory", "proxy")
+ALL_KINDS = ("router", "drafter", "target", "shard", "controller", "directory", "proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Kind:
     """What Ray calls them; one title a deployment."""
     count: int
     """How many of them there are when all are ready."""
+    struck_by: str = ""
+    """Whom to strike instead, by title: the loss of one of these takes one of the kind along."""
 
     @property
     def are_replicas(self) -> bool:
@@ -47,6 +49,8 @@ def kinds_of(config: Config) -> Mapping[str, Kind]:
         "controller": Kind(["ray::ServeController"], 1),
         "directory": Kind(["ray::Directory"], 1),
     }
+    if config.target.shards > 1:
+        kinds["shard"] = replace(kinds["target"], struck_by="ray::TargetShard")
     if drafters:
         count = sum(drafter.replicas for drafter in config.tier_drafters.values())
         kinds["drafter"] = Kind([_replica(application, name) for name in drafters], count)
@@ -58,6 +62,13 @@ def kinds_of(config: Config) -> Mapping[str, Kind]:
 def ready(kind: Kind) -> list[Process]:
     """Those of a kind that are up, among the processes that this one started."""
     return [process for process in descendants(os.getpid()) if kind.includes(process.title)]
+
+
+def candidates(kind: Kind) -> list[Process]:
+    """Whom a fault of that kind may strike."""
+    if not kind.struck_by:
+        return ready(kind)
+    return [process for process in descendants(os.getpid()) if process.title.startswith(kind.struck_by)]
 
 
 class Replacements:

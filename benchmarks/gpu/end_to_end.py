@@ -24,8 +24,9 @@ from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.theirs import TheirSystem
 from benchmarks.gpu.train import LANGUAGE, Trained, max_positions, train_drafter, train_target
 from engine.checks import NotInvariant
-from engine.engine import Engine, EngineConfig, Numerics
+from engine.engine import Engine, EngineConfig
 from engine.model import ModelRefused, load_target
+from engine.numerics import Numerics
 from engine.scheduler import SchedulerConfig
 from engine.verify.verifiers import VERIFIERS
 

@@ -38,7 +38,7 @@ async def test_serves_through_rays_own_ingress_and_leaves_no_process(capfd: pyte
     ("override", "words"),
     [
         ("target.model=/nowhere", "target.model"),
-        ("target.shards=2", "shards"),
+        ("target.shards=4", "target.shards: 4 exceeds the 3 KV heads"),
         ("target.modle=x", "modle"),
         ("tls={front: {certificate: /nowhere, key: /nowhere}}", "tls.front.certificate: /nowhere cannot be read"),
     ],

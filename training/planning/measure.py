@@ -22,9 +22,10 @@ from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import DrafterCheckpoint
 from engine.drafters.lm import LMDrafter
 from engine.dtypes import best_drafter_dtype, best_target_dtype
-from engine.engine import Engine, EngineConfig, Numerics
+from engine.engine import Engine, EngineConfig
 from engine.linears import PackedLinear, can_pack
 from engine.model import TargetModel
+from engine.numerics import Numerics
 from engine.sampling import SamplingParams
 from engine.scheduler import SchedulerConfig
 from engine.session import OpenRequest

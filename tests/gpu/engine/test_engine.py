@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.engine import Engine, EngineConfig, Numerics
+from engine.engine import Engine, EngineConfig
 from engine.local import generate
 from engine.model import TargetModel, load_target
+from engine.numerics import Numerics
 from engine.scheduler import SchedulerConfig
 from engine.session import LocalDrafting
 from engine.verify.verifiers import VERIFIERS

@@ -91,7 +91,7 @@ def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("target: {model: m, replicas: two}", ["target.replicas", "'two'"]),
         ("target: {model: m, replicas: 0}", ["target.replicas", "0"]),
         ("target: {model: m, dtype: float16}", ["target.dtype", "'float16'", "bfloat16"]),
-        ("target: {model: m, shards: 2}", ["target", "shards", "2", "use 1"]),
+        ("target: {model: m, shards: 2, num_cpus: 0.0}", ["target", "num_cpus", "a shard needs"]),
         ("target: {model: m, prefill_chunk: 512}", ["prefill_chunk", "512", "token_budget"]),
         (GOOD + "  free: {adapt_drafters: true}\n", ["adaptation.directory", "missing", "'free'"]),
         (
@@ -145,7 +145,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def make_model(directory: Path, *files: str) -> None:
     directory.mkdir(parents=True)
     for file in files:
-        (directory / file).write_text('{"vocab_size": 99, "max_position_embeddings": 64}')
+        (directory / file).write_text('{"vocab_size": 99, "max_position_embeddings": 64, "num_key_value_heads": 2}')
 
 
 def test_model_directories_must_be_complete(tmp_path: Path) -> None:
@@ -174,6 +174,8 @@ def test_facts_of_the_target(tmp_path: Path) -> None:
     assert target_facts(load(path, ["target.max_context=32"])).max_context == 32
     with pytest.raises(ConfigError, match=r"max_context: 65 exceeds the model's 64"):
         target_facts(load(path, ["target.max_context=65"]))
+    with pytest.raises(ConfigError, match=r"shards: 3 exceeds the 2 KV heads"):
+        target_facts(load(path, ["target.shards=3"]))
 
 
 def test_configuration_cannot_be_changed(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def committed_kv(engine: Engine, session_id: int) -> list[torch.Tensor]:
     """Keys and values of a running sequence's committed tokens, layer by layer."""
     sequence = engine.scheduler.sequences[session_id]
     slots = torch.from_numpy(slots_of(sequence.pages, engine.config.page_size, sequence.num_cached))
-    return [half for layer in range(len(engine.target.kv_layers)) for half in engine.cache.read(layer, slots)]
+    return [half for layer in range(len(engine.target.kv_layers)) for half in engine.executor.cache.read(layer, slots)]
 
 
 def last_logits(engine: Engine, session_id: int) -> torch.Tensor:
@@ -70,7 +70,7 @@ def last_logits(engine: Engine, session_id: int) -> torch.Tensor:
     sequence = engine.scheduler.sequences[session_id]
     last = sequence.num_cached - 1
     again = WorkItem(sequence.token_ids[last : last + 1], last, sequence.pages, TokenTree(), wants_logits=True)
-    return engine.target.forward(engine.target.pack([again], engine.cache, engine.min_rows))
+    return engine.target.forward(engine.target.pack([again], engine.executor.cache, engine.executor.min_rows))
 
 
 class KnowingDrafter:

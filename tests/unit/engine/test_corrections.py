@@ -31,7 +31,9 @@ def engine(request: pytest.FixtureRequest, target: TargetModel) -> Engine:
     if request.param == "static":
         # Attention by index lists, as on a CUDA device.
         listed = replace(target, lone_block=None)
-        engine.static_steps = StaticSteps(listed, engine.cache, engine.verifier, engine.min_rows, capture=False)
+        engine.static_steps = StaticSteps(
+            listed, engine.executor.cache, engine.verifier, engine.executor.min_rows, capture=False
+        )
     return engine
 
 

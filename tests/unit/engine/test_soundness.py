@@ -40,7 +40,9 @@ def make_engine(request: pytest.FixtureRequest, target: TargetModel) -> MakeEngi
         )
         engine = Engine(of_form, VERIFIERS["coupled"], EngineConfig(num_pages=num_pages, scheduler=scheduler))
         if request.param == "static":
-            engine.static_steps = StaticSteps(of_form, engine.cache, engine.verifier, engine.min_rows, capture=False)
+            engine.static_steps = StaticSteps(
+                of_form, engine.executor.cache, engine.verifier, engine.executor.min_rows, capture=False
+            )
         return engine
 
     return make
@@ -147,7 +149,7 @@ def test_padding_beside_such_a_token_spoils_no_later_step(make_engine: MakeEngin
         failed = generate(engine, [_request(9, (unsound,), waits=False)])[9]
         found = generate(engine, requests)
 
-    assert engine.min_rows > 1, "a step of one row is to be padded"
+    assert engine.executor.min_rows > 1, "a step of one row is to be padded"
     assert failed.finish is Finish.FAILED
     assert _tokens(found) == expected
 
@@ -178,7 +180,7 @@ def test_what_free_pages_hold_does_not_matter(make_engine: MakeEngine) -> None:
     requests = _neighbours(waits=True)
     expected = _tokens(generate(make_engine(), _neighbours(waits=False)))
     engine = make_engine()
-    for slots_SE in engine.cache.slots:
+    for slots_SE in engine.executor.cache.slots:
         slots_SE[1:] = math.nan
 
     found = generate(engine, requests, KnowingDrafter(expected, 0.7))

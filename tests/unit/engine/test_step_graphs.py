@@ -49,7 +49,7 @@ def make_engine(listed: TargetModel) -> MakeEngine:
         scheduler = SchedulerConfig(prefill_chunk=prefill_chunk, draft_deadline_s=0.0, max_context=MAX_CONTEXT)
         engine = Engine(listed, VERIFIERS[verifier], EngineConfig(num_pages=64, scheduler=scheduler))
         if static:
-            steps = StaticSteps(listed, engine.cache, engine.verifier, engine.min_rows, capture=False)
+            steps = StaticSteps(listed, engine.executor.cache, engine.verifier, engine.executor.min_rows, capture=False)
             engine.static_steps = steps
         return engine
 
@@ -102,7 +102,9 @@ def test_logits_and_kv_are_bitwise_those_of_an_eager_step(listed: TargetModel, m
     for static, engine in engines.items():
         engine.verifier = watched(logits[static])
         if static:
-            engine.static_steps = StaticSteps(listed, engine.cache, engine.verifier, engine.min_rows, capture=False)
+            engine.static_steps = StaticSteps(
+                listed, engine.executor.cache, engine.verifier, engine.executor.min_rows, capture=False
+            )
         for request in make_requests(3, temperature=0.8):
             engine.open(request)
         outcomes, _ = engine.step()
@@ -113,7 +115,9 @@ def test_logits_and_kv_are_bitwise_those_of_an_eager_step(listed: TargetModel, m
     assert logits[True][-1].shape[0] > 8
     assert torch.equal(logits[True][-1][:8], logits[False][-1][:8])
     for layer in range(len(listed.kv_layers)):
-        assert torch.equal(engines[True].cache.slots[layer][16:], engines[False].cache.slots[layer][16:])
+        assert torch.equal(
+            engines[True].executor.cache.slots[layer][16:], engines[False].executor.cache.slots[layer][16:]
+        )
 
 
 def shape_for(num_nodes: list[int], longest: int = 40, min_rows: int = 1) -> StepShape:
