@@ -51,8 +51,8 @@ class Ranks:
         """`function(group, *arguments)` at every rank: what it gives. RankFailed with what a rank raised first."""
         with listen() as listening:
             port = listening.getsockname()[1]
-            for rank, connection in enumerate(self._connections):
-                connection.send((rank, len(self._connections), port, function, arguments))
+            for connection in self._connections:
+                connection.send((len(self._connections), port, function, arguments))
             reduction.send_handle(self._connections[0], listening.fileno(), self.processes[0].pid)
         results = [self._result(connection) for connection in self._connections]
         failures = [failure for _, failure in results if failure]
@@ -71,11 +71,14 @@ class Ranks:
 
 
 @contextmanager
-def running_ranks(size: int) -> Iterator[Ranks]:
-    """So many processes, ended at the end of the block."""
+def running_ranks(size: int, device: torch.device = CPU) -> Iterator[Ranks]:
+    """So many processes, ended at the end of the block. On CUDA devices each sees one of its own."""
     spawned = multiprocessing.get_context("spawn")
     pipes = [spawned.Pipe() for _ in range(size)]
-    processes = [spawned.Process(target=_serve, args=(theirs,), daemon=True) for _, theirs in pipes]
+    processes = [
+        spawned.Process(target=_serve, args=(rank, device, theirs), daemon=True)
+        for rank, (_, theirs) in enumerate(pipes)
+    ]
     for process, (_, theirs) in zip(processes, pipes, strict=True):
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
@@ -87,15 +90,17 @@ def running_ranks(size: int) -> Iterator[Ranks]:
             process.join()
 
 
-def _serve(connection: Connection) -> None:
+def _serve(rank: int, device: torch.device, connection: Connection) -> None:
     torch.set_num_threads(1)
+    if device.type == "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(rank)
     while True:
-        rank, size, port, function, arguments = connection.recv()
+        size, port, function, arguments = connection.recv()
         listening = None
         if rank == 0:
             fd = reduction.recv_handle(connection)
             listening = socket.socket(fileno=fd)
-        group = ShardGroup.join(rank, size, port, CPU, listening)
+        group = ShardGroup.join(rank, size, port, device, listening)
         try:
             connection.send((function(group, *arguments), ""))
         except Exception:
@@ -110,8 +115,8 @@ def _serve(connection: Connection) -> None:
 
 def logits_at(group: ShardGroup, directory: Path, dtype: torch.dtype, ids: list[int]) -> torch.Tensor:
     """After the last five tokens of a sequence, each [V]: a prefill, then a chain."""
-    model = load_target(directory, dtype, CPU, group=group)
-    cache = KVCache(model.kv_layers, 8, 16, dtype, CPU)
+    model = load_target(directory, dtype, group.device, group=group)
+    cache = KVCache(model.kv_layers, 8, 16, dtype, group.device)
     min_rows = prove(model, Numerics.INVARIANT)
     pages = [PageId(page) for page in range(1, 8)]
 
@@ -119,14 +124,14 @@ def logits_at(group: ShardGroup, directory: Path, dtype: torch.dtype, ids: list[
         return model.forward(model.pack([WorkItem(tokens, num_cached, pages, tree, True)], cache, min_rows))
 
     run(ids[:-5], 0, TokenTree())
-    return run(ids[-5:-4], len(ids) - 5, TokenTree.chain(ids[-4:]))
+    return run(ids[-5:-4], len(ids) - 5, TokenTree.chain(ids[-4:])).cpu()
 
 
 def answers_at(
     group: ShardGroup, directory: Path, config: EngineConfig, requests: list[OpenRequest], right: dict[int, list[int]]
 ) -> dict[int, list[int]]:
     """Rank 0 answers all requests, with drafts that know the `right` answers if there are any; the others follow."""
-    model = load_target(directory, torch.float32, CPU, group=group)
+    model = load_target(directory, torch.float32, group.device, group=group)
     if not group.leads:
         Executor(model, config.numerics, config.num_pages, config.page_size).follow()
         return {}

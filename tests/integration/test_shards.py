@@ -15,18 +15,27 @@ from polydraft.answers import Answer, Chunk
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from polydraft.commands.demo_sentences import demo_prompts
+from tests.conftest import ROOT
 from tests.integration.conftest import CONFIG, RunningCluster, kill, replicas
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROMPTS = [demo_prompts(language)[0].prompt for language in ("de", "ja")]
+GERMAN = f"{{method: lm, model: {ROOT}/models/drafters/de, languages: [de]}}"
+OVERRIDES = [
+    "target.shards=2",
+    "target.num_cpus=0.2",
+    "target.dtype=float32",
+    "target.draft_lengths=fixed",
+    f"drafters={{de: {GERMAN}}}",
+    "languages=[ja]",
+]
 OF_SHARDS = Kind(["ray::TargetShard"], 1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def sharded_cluster() -> AsyncIterator[AsyncClient]:
-    overrides = ["target.shards=2", "target.num_cpus=0.2", "target.dtype=float32", "target.draft_lengths=fixed"]
-    async with cluster(str(CONFIG), overrides) as address, AsyncClient(address, timeout_s=120) as client:
+    async with cluster(str(CONFIG), OVERRIDES) as address, AsyncClient(address, timeout_s=120) as client:
         yield client
     assert not ready(OF_SHARDS), "a shard outlived its cluster"
 
