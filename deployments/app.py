@@ -9,6 +9,7 @@ from typing import Any
 from ray import serve
 
 from cluster.config import Config, TargetConfig
+from cluster.tier_config import for_drafter, for_router, for_target
 from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
@@ -34,15 +35,17 @@ def directory_name(config: Config) -> str:
 
 def build(config: Config, token: str) -> serve.Application:
     """The whole application: routers in front, one target, one deployment a drafter."""
-    directory, same = directory_name(config), config.without_counts()
-    target = _target(config).bind(same, directory, token)
-    drafters = [_drafter(config, name).bind(same, name, directory, token) for name in config.tier_drafters]
-    return _router(config).bind(same, directory, token, target, *drafters)
+    directory = directory_name(config)
+    target = _target(config).bind(for_target(config), directory, token)
+    drafters = [
+        _drafter(config, name).bind(for_drafter(config, name), name, directory, token) for name in config.tier_drafters
+    ]
+    return _router(config).bind(for_router(config), directory, token, target, *drafters)
 
 
 def _router(config: Config) -> serve.Deployment:
     return _deployment(
-        config,
+        for_router(config),
         RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment,
         name="router",
         num_replicas=config.cluster.routers,
@@ -54,7 +57,7 @@ def _target(config: Config) -> serve.Deployment:
     target = config.target
     resources = {"num_cpus": target.num_cpus, "num_gpus": target.num_gpus}
     return _deployment(
-        config,
+        for_target(config),
         TargetDeployment,
         name="target",
         num_replicas=target.replicas,
@@ -75,7 +78,7 @@ def _place_of_shards(target: TargetConfig) -> dict[str, Any]:
 def _drafter(config: Config, name: str) -> serve.Deployment:
     drafter = config.drafters[name]
     return _deployment(
-        config,
+        for_drafter(config, name),
         DrafterDeployment,
         name=drafter_deployment_name(name),
         num_replicas=drafter.replicas,
@@ -83,14 +86,14 @@ def _drafter(config: Config, name: str) -> serve.Deployment:
     )
 
 
-def _deployment(config: Config, kind: type, **options: Any) -> serve.Deployment:
-    end_s = config.limits.drain_s + _END_S
+def _deployment(of_tier: Config, kind: type, **options: Any) -> serve.Deployment:
+    end_s = of_tier.limits.drain_s + _END_S
     deployment: serve.Deployment = serve.deployment(**options, **_EVERYWHERE, graceful_shutdown_timeout_s=end_s)(kind)
     # Without a version Serve takes each deployment for another and replaces every replica.
-    return deployment.options(version=_version(config), _internal=True)
+    return deployment.options(version=_version(of_tier), _internal=True)
 
 
-def _version(config: Config) -> str:
+def _version(of_tier: Config) -> str:
     """Another one wherever replicas must be replaced."""
-    made_of = f"{version('polydraft')} {config.without_counts().model_dump_json()}"
+    made_of = f"{version('polydraft')} {of_tier.model_dump_json()}"
     return hashlib.sha256(made_of.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A cluster that shrinks and is updated while answers go on: none is dropped, and none differs."""
+"""A cluster that shrinks, is updated and learns a language while answers go on: none is dropped, and none differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,10 @@ NUM_STREAMS = 16
 CHANGE_S = 120.0
 
 
-def _write_config(path: Path, *, routers: int, targets: int, token_budget: int) -> None:
+def _write_config(
+    path: Path, drafters: Sequence[str] = ("de",), *, routers: int, targets: int, token_budget: int
+) -> None:
+    trained = ROOT / "models" / "drafters"
     document = {
         "cluster": {"routers": routers},
         "target": {
@@ -34,15 +37,15 @@ def _write_config(path: Path, *, routers: int, targets: int, token_budget: int) 
             "replicas": targets,
             "token_budget": token_budget,
         },
-        "drafters": {"de": {"method": "lm", "model": str(ROOT / "models" / "drafters" / "de"), "languages": ["de"]}},
-        "languages": ["fr", "ru", "ja", "zh"],
+        "drafters": {name: {"method": "lm", "model": str(trained / name), "languages": [name]} for name in drafters},
+        "languages": sorted({"fr", "ru", "ja", "zh"} - {*drafters}),
     }
     path.write_text(yaml.safe_dump(document))
 
 
-async def _change(path: Path, **sizes: int) -> None:
+async def _change(path: Path, drafters: Sequence[str] = ("de",), **sizes: int) -> None:
     """Write another configuration and let `serve` deploy it."""
-    _write_config(path, **sizes)
+    _write_config(path, drafters, **sizes)
     os.kill(_serve(path).pid, signal.SIGHUP)
 
 
@@ -64,7 +67,7 @@ async def _until(what: str, is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_no_stream_is_dropped_when_the_cluster_shrinks_and_is_updated(tmp_path: Path) -> None:
+async def test_no_stream_is_dropped_when_the_cluster_shrinks_is_updated_and_learns_a_language(tmp_path: Path) -> None:
     config = tmp_path / "cluster.yaml"
     _write_config(config, routers=2, targets=2, token_budget=256)
     asked = questions(40, seed=3)
@@ -84,6 +87,12 @@ async def test_no_stream_is_dropped_when_the_cluster_shrinks_and_is_updated(tmp_
         await _change(config, routers=1, targets=2, token_budget=128)
         await _until("all replaced", lambda: _sizes(config) == (1, 2) and not any(p.is_alive for p in kept))
         after_update = traffic.num_asked
+
+        others = [*_replicas(config, "target"), *_replicas(config, "drafter-de")]
+        (router,) = _replicas(config, "router")
+        await _change(config, ("de", "fr"), routers=1, targets=2, token_budget=128)
+        await _until("French", lambda: len(_replicas(config, "drafter-fr")) == 1 and not router.is_alive)
+        assert all(process.is_alive for process in others), "a language more concerns the routers alone"
         await asyncio.sleep(2.0)
         stop.set()
         await asking
