@@ -56,7 +56,8 @@ class ClusterConfig(_Section):
     name: Name = "polydraft"
     """Of the Serve application and the Ray namespace."""
     host: str = "127.0.0.1"
-    """Address that the front and the replicas' own servers bind."""
+    """Address that the front and the replicas' own servers bind; on several machines 0.0.0.0, and each is found at its
+    machine's address."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
     """0: any free one, told in the `ready` line."""
     front: Literal["grpc", "serve"] = "grpc"

@@ -26,13 +26,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(document, override)
     _resolve_paths(document, Path.cwd())
+    return from_mapping(document, str(path))
+
+
+def from_mapping(document: dict[str, Any], where: str) -> Config:
+    """The configuration that a mapping holds, which came from `where`; ConfigError says where it is wrong."""
     tenants_file = document.get("tenants_file")
     if not isinstance(tenants_file, str):
-        return _validated(path, document)
+        return _validated(where, document)
     if document.get("tenants"):
-        raise ConfigError(f"{path}: found both tenants and tenants_file; keep the tenants in one of them")
+        raise ConfigError(f"{where}: found both tenants and tenants_file; keep the tenants in one of them")
     # First without them, so that what is wrong is told of the file where it stands.
-    return with_tenants(_validated(path, document))
+    return with_tenants(_validated(where, document))
 
 
 def with_tenants(config: Config) -> Config:
@@ -40,14 +45,14 @@ def with_tenants(config: Config) -> Config:
     path = config.tenants_file
     assert path is not None, "the configuration names no tenants_file"
     tenants = _read(path, "give the path of the tenants' file", "tenants such as `acme: {max_concurrent: 8}`")
-    return _validated(path, {**config.model_dump(mode="json", exclude_unset=True), "tenants": tenants})
+    return _validated(str(path), {**config.model_dump(mode="json", exclude_unset=True), "tenants": tenants})
 
 
-def _validated(path: Path, document: dict[str, Any]) -> Config:
+def _validated(where: str, document: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_describe(dict(item)) for item in error.errors())) from None
+        raise ConfigError(f"{where}: " + "; ".join(_describe(dict(item)) for item in error.errors())) from None
 
 
 def _read(path: Path, remedy: str, expected: str) -> dict[str, Any]:

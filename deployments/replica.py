@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from cluster.messages import Hello
 from cluster.tls import PemFiles
+from deployments.addresses import advertised
 from deployments.directory import DirectoryClient, Registration
 from deployments.guard import Guard
 from deployments.peer_server import Context, PeerServer
@@ -79,7 +80,8 @@ class Replica:
         self._service.start()
         self._service.server.start()
         hello = self._service.hello()
-        registration = Registration(self._kind, self._name, hello.peer_id, f"{host}:{port}", hello.numerics_id)
+        address = f"{advertised(host)}:{port}"
+        registration = Registration(self._kind, self._name, hello.peer_id, address, hello.numerics_id)
         self._registering = asyncio.create_task(self._directory.keep_registered(lambda: registration))
 
     def check_health(self) -> None:

@@ -20,6 +20,7 @@ from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
 from cluster.text import Tokenizer
 from cluster.tls import front_files, tier_files
+from deployments.addresses import advertised
 from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
 from deployments.file_stamps import FileStamp, stamp_of
 from deployments.fleet import GrpcFleet
@@ -74,7 +75,7 @@ class Router:
         # Under `front: serve` callers come through Serve's proxy; this server then only tells its health.
         port = cluster.grpc_port if cluster.front == "grpc" else 0
         port = await self._front.start(cluster.host, port, front_files(self._config))
-        me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
+        me = Registration("router", "router", self._id, f"{advertised(cluster.host)}:{port}")
         self._registering = asyncio.create_task(
             self._directory.keep_registered(lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed)
         )

@@ -28,9 +28,10 @@ import ray
 from ray import serve
 
 from deployments.adaptation import adapting_drafters, check_versions, start_trainer
-from deployments.app import build, directory_name
+from deployments.app import directory_name
 from deployments.directory import Registration, drafter_deployment_name, start_directory
 from deployments.serve_ingress import SERVICERS
+from deployments.start import prepared
 
 logger = logging.getLogger(__name__)
 
@@ -175,15 +176,11 @@ def _application(config: Config) -> Iterator[None]:
 
 def _deploy(config: Config) -> None:
     """Deploy the application, or what has changed of it; _NotReady if it does not come up."""
-    for name in adapting_drafters(config):
-        start_trainer(config, name)
-    token = ray.get(start_directory(directory_name(config)).token.remote())
+    application = prepared(config)
     # A proxy reaches applications by their routes only.
     route = "/" if config.cluster.front == "serve" else None
     try:
-        serve.run(
-            build(config, token), name=config.cluster.name, route_prefix=route, logging_config={"log_level": "INFO"}
-        )
+        serve.run(application, name=config.cluster.name, route_prefix=route, logging_config={"log_level": "INFO"})
     except RuntimeError as error:
         raise _NotReady(f"the application did not come up: {_last_line(str(error))}") from None
 
