@@ -122,6 +122,7 @@ class GenerationService:
             max_draft_tokens=choice.max_draft_tokens,
             resume=resume,
             correction_top_k=self._correction_top_k(tenant, choice),
+            logprobs=raw.logprobs,
         )
 
     def _correction_top_k(self, tenant: Tenant, choice: DrafterChoice) -> int:
