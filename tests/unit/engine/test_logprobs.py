@@ -23,8 +23,8 @@ from tests.unit.engine.conftest import KnowingDrafter, make_requests
 TOP = 5
 
 
-def new_engine(target: TargetModel, **limits: int) -> Engine:
-    scheduler = SchedulerConfig(draft_deadline_s=0.0, max_context=MAX_CONTEXT, **limits)
+def new_engine(target: TargetModel, prefill_chunk: int = 64) -> Engine:
+    scheduler = SchedulerConfig(draft_deadline_s=0.0, max_context=MAX_CONTEXT, prefill_chunk=prefill_chunk)
     return Engine(target, VERIFIERS["coupled"], EngineConfig(num_pages=64, measures_drafts=False, scheduler=scheduler))
 
 
