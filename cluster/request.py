@@ -200,6 +200,19 @@ def _checked_role(number: int, role: str) -> str:
     return role
 
 
+def ids_of(raw: RawRequest, vocab_size: int, max_context: int) -> tuple[int, ...] | None:
+    """A prompt that came as tokens, or None."""
+    ids = raw.prompt_ids
+    if ids is None:
+        return None
+    if not ids:
+        raise InvalidRequest("prompt: no tokens; send some")
+    _check_room(len(ids), max_context)
+    if outside := [token for token in ids if not 0 <= token < vocab_size]:
+        raise InvalidRequest(f"prompt: token id {outside[0]} is outside the vocabulary of {vocab_size}")
+    return tuple(ids)
+
+
 def plain_text(content: str | list[ChatTurn]) -> str:
     """What language detection looks at."""
     return content if isinstance(content, str) else "\n".join(turn.content for turn in content)
@@ -210,9 +223,15 @@ def encode(content: str | list[ChatTurn], tokenizer: Tokenizer, max_context: int
     ids = tokenizer.encode_prompt(content) if isinstance(content, str) else tokenizer.encode_chat(content)
     if not ids:
         raise InvalidRequest("prompt: no tokens; send some text")
-    if len(ids) >= max_context:
-        raise ContextTooLong(f"prompt: {len(ids)} tokens; the context holds {max_context}, answer included; shorten it")
+    _check_room(len(ids), max_context)
     return tuple(ids)
+
+
+def _check_room(num_tokens: int, max_context: int) -> None:
+    if num_tokens >= max_context:
+        raise ContextTooLong(
+            f"prompt: {num_tokens} tokens; the context holds {max_context}, answer included; shorten it"
+        )
 
 
 def answer_length(raw: RawRequest, limits: LimitsConfig, longest: int, num_prompt_tokens: int, max_context: int) -> int:

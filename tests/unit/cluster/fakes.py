@@ -209,9 +209,7 @@ class FakeTarget(FakePeer):
         while not self.waits and self.credit > 0 and not self._ended and self.alive:
             self._round(channel, self._sequence, draft=())
 
-    def _logprobs(
-        self, channel: FakeChannel, length: int, token_ids: Sequence[int]
-    ) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(self, channel: FakeChannel, length: int, token_ids: Sequence[int]) -> tuple[TokenLogprobs, ...]:
         """One for each place: what stands there tells which it is."""
         asked = channel.opened.logprobs is not None and self.tells_logprobs
         places = range(length, length + len(token_ids)) if asked else ()

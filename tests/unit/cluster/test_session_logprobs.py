@@ -28,9 +28,7 @@ async def test_a_lost_target_leaves_no_gap_and_repeats_nothing(
     first.load_pages, first.dies_at_length = 200, 9
     request = make_request(tokenizer, drafter=drafter, logprobs=1)
 
-    events = await collect(
-        new_session(request, FakeFleet(clock, [first, second], [FakeDrafter("d1", ids)]), tokenizer)
-    )
+    events = await collect(new_session(request, FakeFleet(clock, [first, second], [FakeDrafter("d1", ids)]), tokenizer))
 
     begin = len(request.prompt_ids)
     assert ids_of(events) == ids
@@ -43,7 +41,9 @@ async def test_a_target_that_does_not_tell_what_was_asked_is_left(tokenizer: Tok
     silent, other = FakeTarget("t1", ids), FakeTarget("t2", ids)
     silent.load_pages, silent.tells_logprobs = 200, False
 
-    events = await collect(new_session(make_request(tokenizer, logprobs=0), FakeFleet(clock, [silent, other]), tokenizer))
+    events = await collect(
+        new_session(make_request(tokenizer, logprobs=0), FakeFleet(clock, [silent, other]), tokenizer)
+    )
     assert len(places_of(events)) == len(ids)
 
     other.tells_logprobs = False
