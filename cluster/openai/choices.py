@@ -34,7 +34,7 @@ async def interleaved(choices: Sequence[Choice]) -> AsyncGenerator[Told, None]:
             async for event in events:
                 yield choices[0].index, event
         return
-    told: asyncio.Queue[Told | Exception | None] = asyncio.Queue(1)  # one: who reads slowly slows all
+    told = _Told()
     has_read = {choice.group: asyncio.Event() for choice in choices}
     leaders = {choice.group: choice for choice in reversed(choices)}
     tasks = [
@@ -57,9 +57,20 @@ async def interleaved(choices: Sequence[Choice]) -> AsyncGenerator[Told, None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(
-    choice: Choice, told: asyncio.Queue[Told | Exception | None], has_read: asyncio.Event, *, leads: bool
-) -> None:
+class _Told:
+    """What the choices have told. One place: who reads slowly slows all; taken in turns, as a queue alone is not."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Told | Exception | None] = asyncio.Queue(1)
+        self._turn = asyncio.Lock()
+        self.get = self._queue.get
+
+    async def put(self, item: Told | Exception | None) -> None:
+        async with self._turn:
+            await self._queue.put(item)
+
+
+async def _tell(choice: Choice, told: _Told, has_read: asyncio.Event, *, leads: bool) -> None:
     try:
         async with aclosing(choice.events) as events:
             if not leads:
