@@ -16,6 +16,7 @@ import pytest
 from cluster.keys import hash_key, new_key
 from cluster.openai.calls import choice_seed
 from polydraft.commands.demo_sentences import SENTENCES
+from polydraft.errors import Overloaded
 from polydraft.options import ChatMessage
 from tests.integration.conftest import RunningCluster
 
@@ -127,6 +128,20 @@ async def test_stop_strings_and_lengths_end_an_answer(running_cluster: RunningCl
     assert short.choices[0].finish_reason == "length" and short.usage is not None
     assert short.usage.completion_tokens == 2
     assert chatted.usage is not None and chatted.usage.completion_tokens <= 3
+
+
+async def test_a_long_stream_arrives_whole(running_cluster: RunningCluster) -> None:
+    """It is longer than what a router may be ahead of Serve's proxy: the proxy's signs come through."""
+    asked: dict[str, Any] = {"model": "target", "prompt": LONG_PROMPT, "max_tokens": 200, "temperature": 0, "n": 8}
+    async with running_cluster.client() as grpc_client:
+        expected = await grpc_client.generate(LONG_PROMPT, max_tokens=200)
+
+    async with calling(running_cluster) as client:
+        stream = await client.completions.create(**asked, stream=True, extra_body={"speculation": "off"})
+        told = [(chunk.choices[0].index, chunk.choices[0].text) async for chunk in stream]
+
+    assert ["".join(text for index, text in told if index == n) for n in range(8)] == [expected.text] * 8
+    assert len(told) > 3 * 64
 
 
 async def test_choices_have_seeds_of_their_own_and_prompts_any_form(running_cluster: RunningCluster) -> None:
@@ -243,7 +258,9 @@ async def test_tenants_and_limits_are_those_of_grpc_and_a_lost_client_gives_its_
     running_cluster: RunningCluster,
 ) -> None:
     key = new_key()
-    running_cluster.tenants_file.write_text(f"solo: {{keys: ['{hash_key(key)}'], max_concurrent: 1}}\n")
+    # Two tokens a second: the answer would take longer than the test waits for its place.
+    limits = "max_concurrent: 1, output_tokens_per_minute: 120"
+    running_cluster.tenants_file.write_text(f"solo: {{keys: ['{hash_key(key)}'], {limits}}}\n")
     await _wait_for_tenants(running_cluster, f"solo:{key}")
 
     async with calling(running_cluster, "solo:wrong") as stranger:
@@ -269,6 +286,6 @@ async def test_tenants_and_limits_are_those_of_grpc_and_a_lost_client_gives_its_
                 try:
                     await grpc_client.generate(PROMPT, max_tokens=2)
                     break
-                except Exception:
+                except Overloaded:
                     assert time.monotonic() < deadline_s
                     await asyncio.sleep(0.1)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cluster.openai.calls import Turn, calls_of, choice_seed
 from cluster.openai.errors import Refused
@@ -177,3 +179,24 @@ def test_a_refusal_quotes_little_of_what_it_was_sent() -> None:
     with pytest.raises(Refused) as raised:
         completion(**{"x\n" * 100_000: 1})
     assert len(raised.value.reply.message) < 500 and "\n" not in raised.value.reply.message
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "role"]), inner),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(
+    [*CompletionBody.model_fields, *ChatBody.model_fields, "top_logprobs", "tools", "echo", "user", "other"]
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+@given(st.dictionaries(NAMES, VALUES, max_size=4), st.booleans())
+def test_whatever_a_body_holds_is_taken_or_refused(fields: dict[str, Any], is_chat: bool) -> None:
+    try:
+        calls = calls_of((chat if is_chat else completion)(**fields), SEED)
+    except Refused as refused:
+        assert refused.reply.status == 400 and refused.reply.message
+    else:
+        assert 1 <= len(calls) <= 128
