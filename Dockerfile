@@ -27,7 +27,9 @@ FROM python:${PYTHON}-slim-bookworm AS base
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 polydraft
-ENV PATH=/opt/polydraft/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0
+# The last one holds Serve's proxy back for readers that are slow, wherever Ray is started from this image.
+ENV PATH=/opt/polydraft/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.http_flow.middlewares
 WORKDIR /home/polydraft
 USER 1000
 EXPOSE 50051 8000 8265

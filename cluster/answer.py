@@ -52,6 +52,11 @@ class Answer:
     def sequence(self) -> tuple[int, ...]:
         return (*self._request.prompt_ids, *self.token_ids)
 
+    def can_take(self, verdict: Verdict) -> bool:
+        """Whether nothing is missing before the verdict, or of it."""
+        is_complete = self._request.logprobs is None or len(verdict.logprobs) == len(verdict.token_ids)
+        return verdict.base_length <= self.length and verdict.is_consistent and is_complete
+
     def take(self, verdict: Verdict, *, is_prefill: bool) -> Chunk | None:
         """Append a verdict that begins where the answer ends. None when there is nothing to tell."""
         assert verdict.base_length == self.length, (verdict.base_length, self.length)
@@ -70,7 +75,8 @@ class Answer:
             return None
         num_drafted = min(verdict.num_accepted, told.num_tokens)
         sources = (TokenSource.DRAFTER,) * num_drafted + (TokenSource.TARGET,) * (told.num_tokens - num_drafted)
-        return Chunk(first, tuple(self.token_ids[first:]), text, sources, self.next_round)
+        logprobs = verdict.logprobs[: told.num_tokens] if self._request.logprobs is not None else ()
+        return Chunk(first, tuple(self.token_ids[first:]), text, sources, self.next_round, logprobs)
 
     def cut(self, reason: FinishReason) -> Chunk | None:
         """End the answer here; tells text that was withheld."""

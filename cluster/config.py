@@ -60,6 +60,8 @@ class ClusterConfig(_Section):
     machine's address."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
     """0: any free one, told in the `ready` line."""
+    http_port: Annotated[int, Field(ge=0, le=65_535)] | None = 8_000
+    """Of the OpenAI API, on Serve's HTTP proxy; 0: any free one, told in the `ready` line; null: none."""
     front: Literal["grpc", "serve"] = "grpc"
     """`grpc`: the routers' own server; `serve`: Ray Serve's gRPC proxy."""
     routers: Count = 1
@@ -71,6 +73,8 @@ class TargetConfig(_Section):
     """The model whose text is served, and the engine's limits."""
 
     model: FilePath
+    served_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")] | None = None
+    """What the OpenAI API calls the model; absent: the name of its directory."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     numerics: Literal["invariant", "fast"] = "invariant"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -104,6 +108,11 @@ class TargetConfig(_Section):
     """Beginnings of prompts, or whole system messages, whose KV sessions of all tenants share. Nothing else is."""
     draft_deadline_s: Seconds = 0.05
     """How long a round waits for a block before it runs undrafted."""
+
+    @property
+    def name(self) -> str:
+        """For the OpenAI API's callers."""
+        return self.served_name or self.model.name
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -379,6 +388,11 @@ class Config(_Section):
             raise ValueError(
                 "tls.front: Serve's proxy, which `cluster.front: serve` asks for, has no TLS; "
                 "use `cluster.front: grpc` or remove the section"
+            )
+        if self.cluster.http_port is not None and self.tls.front is not None and self.tls.front.client_authority:
+            raise ValueError(
+                "tls.front.client_authority: Serve's HTTP proxy cannot demand certificates of callers; "
+                "set `cluster.http_port: null` or remove the key"
             )
         return self
 

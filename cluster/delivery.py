@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from cluster.errors import Cancelled
-from cluster.events import Event
+
+T = TypeVar("T")
 
 
-async def deliver(
-    events: AsyncGenerator[Event, None], write: Callable[[Event], Awaitable[None]], slow_reader_s: float
-) -> None:
+async def deliver(events: AsyncGenerator[T, None], write: Callable[[T], Awaitable[None]], slow_reader_s: float) -> None:
     """Write each event before the next is asked for; Cancelled when one write takes longer than `slow_reader_s`.
 
     However it ends, the session behind `events` is closed.

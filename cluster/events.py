@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from cluster.messages import FinishReason
+from cluster.messages import FinishReason, TokenLogprobs
 
 
 class TokenSource(Enum):
@@ -39,6 +39,8 @@ class Chunk:
     sources: tuple[TokenSource, ...]
     """One a token."""
     next_round: int
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if the request asks for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,15 @@ class Sampling:
     top_p: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities of one committed token and of the likeliest ones of its place, best first."""
+
+    logprob: float
+    top_ids: tuple[int, ...] = ()
+    top_logprobs: tuple[float, ...] = ()
+
+
 PROTOCOL = 1
 """Version of the internal streams; a peer of another one is refused."""
 TOKEN_METADATA = "polydraft-token"
@@ -77,6 +86,8 @@ class Open:
     """Of a target: how many likely tokens to tell where it overrules a draft; 0: nothing."""
     weight: float = 1.0
     """Of a target: the tenant's share of it while others want theirs."""
+    logprobs: int | None = None
+    """Of a target: tell log-probabilities of each token and of so many likeliest ones; None: of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,8 @@ class Verdict:
     """Of a prefill: prompt tokens whose KV was found, not computed."""
     correction: bytes = b""
     """What the target thought where it overruled the draft, serialised; routers do not open it."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if they were asked for."""
 
     @property
     def is_consistent(self) -> bool:

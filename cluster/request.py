@@ -16,6 +16,7 @@ from cluster.text import Tokenizer
 
 MAX_STOP_BYTES = 1_024
 MAX_DRAFT_TOKENS = 64
+MAX_LOGPROBS = 20
 MAX_NAME_LENGTH = 64
 """Of tags, names and ids, in characters."""
 MAX_ROUNDS = 1 << 31
@@ -62,6 +63,9 @@ class RawRequest:
     speculation: str = ""
     max_draft_tokens: int | None = None
     resume: RawResume | None = None
+    logprobs: int | None = None
+    prompt_ids: Sequence[int] | None = None
+    """A prompt that is tokens already, in place of `prompt`."""
     not_built: tuple[str, ...] = ()
     """Names of declared fields that are set although nothing serves them yet."""
 
@@ -102,6 +106,8 @@ class Request:
     resume: Resume | None = None
     correction_top_k: int = 0
     """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
+    logprobs: int | None = None
+    """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
 
 
 def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:
@@ -126,6 +132,8 @@ def check_fields(raw: RawRequest, limits: LimitsConfig, longest: int) -> None:
         raise InvalidRequest(
             f"max_draft_tokens: found {raw.max_draft_tokens}; give 1 to {MAX_DRAFT_TOKENS}, or speculation 'off'"
         )
+    if raw.logprobs is not None and not 0 <= raw.logprobs <= MAX_LOGPROBS:
+        raise InvalidRequest(f"logprobs: found {raw.logprobs}; give 0 to {MAX_LOGPROBS} likeliest tokens")
     if raw.resume is not None and raw.resume.next_round > MAX_ROUNDS:
         raise InvalidRequest(f"resume.next_round: found {raw.resume.next_round}; repeat what the last Chunk told")
 
@@ -192,6 +200,19 @@ def _checked_role(number: int, role: str) -> str:
     return role
 
 
+def ids_of(raw: RawRequest, vocab_size: int, max_context: int) -> tuple[int, ...] | None:
+    """A prompt that came as tokens, or None."""
+    ids = raw.prompt_ids
+    if ids is None:
+        return None
+    if not ids:
+        raise InvalidRequest("prompt: no tokens; send some")
+    _check_room(len(ids), max_context)
+    if outside := [token for token in ids if not 0 <= token < vocab_size]:
+        raise InvalidRequest(f"prompt: token id {outside[0]} is outside the vocabulary of {vocab_size}")
+    return tuple(ids)
+
+
 def plain_text(content: str | list[ChatTurn]) -> str:
     """What language detection looks at."""
     return content if isinstance(content, str) else "\n".join(turn.content for turn in content)
@@ -202,9 +223,15 @@ def encode(content: str | list[ChatTurn], tokenizer: Tokenizer, max_context: int
     ids = tokenizer.encode_prompt(content) if isinstance(content, str) else tokenizer.encode_chat(content)
     if not ids:
         raise InvalidRequest("prompt: no tokens; send some text")
-    if len(ids) >= max_context:
-        raise ContextTooLong(f"prompt: {len(ids)} tokens; the context holds {max_context}, answer included; shorten it")
+    _check_room(len(ids), max_context)
     return tuple(ids)
+
+
+def _check_room(num_tokens: int, max_context: int) -> None:
+    if num_tokens >= max_context:
+        raise ContextTooLong(
+            f"prompt: {num_tokens} tokens; the context holds {max_context}, answer included; shorten it"
+        )
 
 
 def answer_length(raw: RawRequest, limits: LimitsConfig, longest: int, num_prompt_tokens: int, max_context: int) -> int:

@@ -97,11 +97,12 @@ class GenerationService:
         longest = checks.longest_answer(limits, tenant.config)
         checks.check_fields(raw, limits, longest)
         stop = checks.stop_strings(raw)
-        content = checks.content_of(raw, limits)
+        given_ids = checks.ids_of(raw, self._facts.vocab_size, self._facts.max_context)
+        content = checks.content_of(raw, limits) if given_ids is None else self._tokenizer.decode(given_ids)
         text = checks.plain_text(content)
         language = choose_language(raw, tenant, self._config, lambda: self._detect(text))
         choice = choose_drafter(raw, language, tenant, self._config)
-        prompt_ids = await self._encode(content, len(text))
+        prompt_ids = await self._encode(content, len(text)) if given_ids is None else given_ids
         max_tokens = checks.answer_length(raw, limits, longest, len(prompt_ids), self._facts.max_context)
         resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
         if resume is not None:
@@ -122,6 +123,7 @@ class GenerationService:
             max_draft_tokens=choice.max_draft_tokens,
             resume=resume,
             correction_top_k=self._correction_top_k(tenant, choice),
+            logprobs=raw.logprobs,
         )
 
     def _correction_top_k(self, tenant: Tenant, choice: DrafterChoice) -> int:

@@ -153,7 +153,7 @@ class Session:
     async def _from_target(self, item: Message | PeerLost) -> Chunk | None:
         match item.body if isinstance(item, Message) else item:
             case Verdict(error=None) as verdict:
-                if verdict.base_length > self._answer.length or not verdict.is_consistent:
+                if not self._answer.can_take(verdict):
                     await self._replace_target(item)  # a verdict is missing or wrong: begin again from what is known
                 else:
                     return self._commit(verdict)

@@ -112,6 +112,7 @@ class TargetSide(Side):
                 credit_tokens=self._credit_tokens,
                 correction_top_k=request.correction_top_k,
                 weight=request.weight,
+                logprobs=request.logprobs,
             ),
         )
 

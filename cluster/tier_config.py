@@ -16,7 +16,9 @@ def for_router(config: Config) -> Config:
 
 def for_target(config: Config) -> Config:
     """The target, and the drafters in its step."""
-    return _part(config, drafters=config.without_counts().target_drafters, tenants={}, adaptation=AdaptationConfig())
+    same = config.without_counts()
+    target = same.target.model_copy(update={"served_name": None})
+    return _part(config, target=target, drafters=same.target_drafters, tenants={}, adaptation=AdaptationConfig())
 
 
 def for_drafter(config: Config, name: str) -> Config:

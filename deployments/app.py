@@ -44,9 +44,10 @@ def build(config: Config, token: str) -> serve.Application:
 
 
 def _router(config: Config) -> serve.Deployment:
+    kind: type = RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment
     return _deployment(
         for_router(config),
-        RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment,
+        kind if config.cluster.http_port is None else serve.ingress()(kind),
         name="router",
         num_replicas=config.cluster.routers,
         ray_actor_options={"num_cpus": config.cluster.router_num_cpus},

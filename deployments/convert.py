@@ -20,6 +20,7 @@ from cluster.messages import (
     Open,
     Resync,
     Sampling,
+    TokenLogprobs,
     Verdict,
 )
 from deployments.status import code_to_pb, error_from_pb
@@ -150,6 +151,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
         weight=body.weight,
+        logprobs=body.logprobs,
     )
 
 
@@ -168,6 +170,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
         weight=body.weight if math.isfinite(body.weight) and body.weight > 0 else 1.0,
+        logprobs=body.logprobs if body.HasField("logprobs") else None,
     )
 
 
@@ -222,6 +225,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         error_message=verdict.error.message if verdict.error is not None else "",
         cached_prompt_tokens=verdict.cached_prompt_tokens,
         correction=verdict.correction,
+        logprobs=map(logprobs_to_pb, verdict.logprobs),
     )
 
 
@@ -241,7 +245,19 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         error=error_from_pb(verdict.error, verdict.error_message),
         cached_prompt_tokens=verdict.cached_prompt_tokens,
         correction=verdict.correction,
+        logprobs=tuple(map(_logprobs_from_pb, verdict.logprobs)),
     )
+
+
+def logprobs_to_pb(logprobs: TokenLogprobs) -> types_pb2.TokenLogprobs:
+    """Of one token; public events hold the same message."""
+    return types_pb2.TokenLogprobs(
+        logprob=logprobs.logprob, top_ids=logprobs.top_ids, top_logprobs=logprobs.top_logprobs
+    )
+
+
+def _logprobs_from_pb(logprobs: types_pb2.TokenLogprobs) -> TokenLogprobs:
+    return TokenLogprobs(logprobs.logprob, tuple(logprobs.top_ids), tuple(logprobs.top_logprobs))
 
 
 def _observe_to_pb(observe: Observe) -> pb.Observe:

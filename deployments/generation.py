@@ -6,9 +6,11 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from cluster.errors import InternalError, PolydraftError
 from cluster.events import Event
+from cluster.request import RawRequest
 from cluster.service import GenerationService
 from deployments.public import request_from_pb
 from protos.v1 import generate_pb2 as pb
@@ -16,6 +18,14 @@ from protos.v1 import generate_pb2 as pb
 logger = logging.getLogger(__name__)
 
 TENANT_METADATA, KEY_METADATA = "polydraft-tenant", "polydraft-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a call says it comes from; empty names are the default tenant's."""
+
+    tenant: str
+    key: str
 
 
 class Generation:
@@ -26,19 +36,20 @@ class Generation:
 
     def check_caller(self, metadata: Mapping[str, str | bytes]) -> None:
         """Unauthenticated if no tenant's key comes with the call."""
-        self._service.check_caller(_text(metadata, TENANT_METADATA), _text(metadata, KEY_METADATA))
+        self.check(_caller(metadata))
 
-    async def answer(
-        self, request: pb.GenerateRequest, metadata: Mapping[str, str | bytes]
-    ) -> AsyncGenerator[Event, None]:
+    def check(self, caller: Caller) -> None:
+        """Unauthenticated if the key is not the tenant's."""
+        self._service.check_caller(caller.tenant, caller.key)
+
+    def answer(self, request: pb.GenerateRequest, metadata: Mapping[str, str | bytes]) -> AsyncGenerator[Event, None]:
         """The events of one call."""
+        return self.answer_raw(request_from_pb(request), _caller(metadata))
+
+    async def answer_raw(self, raw: RawRequest, caller: Caller) -> AsyncGenerator[Event, None]:
+        """The events of one answer."""
         request_id = uuid.uuid4().hex[:16]
-        events = self._service.answer(
-            request_from_pb(request),
-            request_id=request_id,
-            tenant_name=_text(metadata, TENANT_METADATA),
-            key=_text(metadata, KEY_METADATA),
-        )
+        events = self._service.answer(raw, request_id=request_id, tenant_name=caller.tenant, key=caller.key)
         try:
             async with aclosing(events):
                 async for event in events:
@@ -49,6 +60,10 @@ class Generation:
         except Exception:
             logger.exception("request %s failed", request_id)
             raise InternalError(f"internal error; the log has the details under request id {request_id}") from None
+
+
+def _caller(metadata: Mapping[str, str | bytes]) -> Caller:
+    return Caller(_text(metadata, TENANT_METADATA), _text(metadata, KEY_METADATA))
 
 
 def _text(metadata: Mapping[str, str | bytes], key: str) -> str:

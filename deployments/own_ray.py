@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from deployments.http_flow import IMPORT_PATH
 from deployments.processes import descendants, wait_or_kill
 
 # Read by Ray when it is imported and by the processes it starts.
@@ -22,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "2")
 # Ray would record each call between its actors, for its dashboard's list of tasks: 5 MiB a minute for health checks.
 os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+
+# Makes the flow control of HTTP answers; Serve reads it in its proxy.
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", IMPORT_PATH)
 
 import ray
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.events import Chunk, Event, Finished, Started
 from cluster.request import RawRequest, RawResume
-from deployments.convert import finish_reason_to_pb
+from deployments.convert import finish_reason_to_pb, logprobs_to_pb
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import types_pb2
 
@@ -14,7 +14,6 @@ _NOT_BUILT = (
     "frequency_penalty",
     "repetition_penalty",
     "logit_bias",
-    "logprobs",
     "n",
 )
 
@@ -37,6 +36,7 @@ def request_from_pb(request: pb.GenerateRequest) -> RawRequest:
         time_budget_s=request.time_budget_s,
         speculation=request.speculation,
         max_draft_tokens=request.max_draft_tokens if request.HasField("max_draft_tokens") else None,
+        logprobs=request.logprobs if request.HasField("logprobs") else None,
         resume=_resume_from_pb(request.resume) if request.HasField("resume") else None,
         not_built=tuple(name for name in _NOT_BUILT if name in names),
     )
@@ -63,6 +63,7 @@ def join_events(events: list[pb.GenerateEvent]) -> pb.GenerateResponse:
             case "chunk":
                 response.text += event.chunk.text
                 response.token_ids.extend(event.chunk.token_ids)
+                response.logprobs.extend(event.chunk.logprobs)
             case "finished":
                 response.finished.CopyFrom(event.finished)
     return response
@@ -97,6 +98,7 @@ def _chunk_to_pb(chunk: Chunk) -> pb.Chunk:
         text=chunk.text.encode(),
         sources=[f"TOKEN_SOURCE_{source.name}" for source in chunk.sources],
         next_round=chunk.next_round,
+        logprobs=map(logprobs_to_pb, chunk.logprobs),
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from starlette.applications import Starlette
+
 from cluster.budgets import Budgets
 from cluster.config import Config
 from cluster.config_file import with_tenants
@@ -26,6 +28,7 @@ from deployments.file_stamps import FileStamp, stamp_of
 from deployments.fleet import GrpcFleet
 from deployments.front import Front
 from deployments.generation import Generation
+from deployments.openai_api import OpenAiApi
 from deployments.peer_client import Identity
 from deployments.tls import connector
 
@@ -54,11 +57,12 @@ class Router:
             ),
             connector(tier_files(config)),
         )
+        self._tokenizer = Tokenizer(model)
         self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic)
         service = GenerationService(
             config,
             target_facts(config),
-            Tokenizer(model),
+            self._tokenizer,
             LanguageDetector(config.known_languages),
             self._fleet,
             self._budgets,
@@ -68,6 +72,10 @@ class Router:
         self.generation = Generation(service)
         self._front = Front(self.generation, config.limits.slow_reader_s)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def openai_app(self) -> Starlette:
+        """The OpenAI API, for Serve's HTTP ingress."""
+        return OpenAiApi(self._config, self.generation, self._tokenizer).app()
 
     async def start(self) -> None:
         """Serve, follow the directory, and be found there."""
@@ -132,6 +140,9 @@ class RouterDeployment:
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
         self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return self._router.openai_app()
 
     def check_health(self) -> None:
         self._router.check_health()

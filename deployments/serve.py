@@ -30,6 +30,7 @@ from ray import serve
 from deployments.adaptation import adapting_drafters, check_versions, start_trainer
 from deployments.app import directory_name
 from deployments.directory import Registration, drafter_deployment_name, start_directory
+from deployments.http_front import HttpFront, free_port, http_front
 from deployments.serve_ingress import SERVICERS
 from deployments.start import prepared
 
@@ -55,9 +56,9 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     for what in clear_text(config):
         logger.warning("%s", what)
     try:
-        with _signals() as hangup, _ray(config), _application(config):
+        with _signals() as hangup, _ray(config), _application(config) as http:
             host, port = _wait_until_ready(config)
-            _tell(f"ready grpc={host}:{port}")
+            _tell(" ".join([f"ready grpc={host}:{port}", *([f"http={http.url}"] if http is not None else [])]))
             for name in adapting_drafters(config):
                 where = f"--cluster {config.cluster.name} --ray {connected_address()}"
                 sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
@@ -117,15 +118,20 @@ def _tell(line: str) -> None:
 def _check_port(config: Config) -> None:
     """Router replicas share a port by SO_REUSEPORT: one that another cluster serves would bind without an error."""
     cluster = config.cluster
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((cluster.host, cluster.grpc_port))
-        except OSError as error:
-            raise ConfigError(
-                f"cluster.grpc_port: {cluster.host}:{cluster.grpc_port} cannot be bound ({error.strerror}); "
-                "end what uses it or give another with --grpc-port"
-            ) from None
+    hints = {"grpc_port": "--grpc-port PORT", "http_port": "--set cluster.http_port=PORT, or null for no HTTP"}
+    for key, hint in hints.items():
+        port = getattr(cluster, key)
+        if port is None:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((cluster.host, port))
+            except OSError as error:
+                raise ConfigError(
+                    f"cluster.{key}: {cluster.host}:{port} cannot be bound ({error.strerror}); "
+                    f"end what uses it or give another with {hint}"
+                ) from None
 
 
 @contextlib.contextmanager
@@ -153,19 +159,20 @@ def _ray(config: Config) -> contextlib.AbstractContextManager[Path]:
 
 
 @contextlib.contextmanager
-def _application(config: Config) -> Iterator[None]:
-    """The deployed application; on a Ray that is not ours it is deleted at the end."""
+def _application(config: Config) -> Iterator[HttpFront | None]:
+    """The deployed application; on a Ray that is not ours it is deleted at the end. Yields its HTTP front, if any."""
     cluster = config.cluster
     behind_proxy = cluster.front == "serve"
+    http = http_front(config)
     try:
         serve.start(
-            proxy_location="HeadOnly" if behind_proxy else "Disabled",
-            http_options={"host": "127.0.0.1", "port": _free_port()},
+            proxy_location="HeadOnly" if behind_proxy or http is not None else "Disabled",
+            http_options=http.options if http is not None else {"host": "127.0.0.1", "port": free_port()},
             grpc_options={"port": cluster.grpc_port, "grpc_servicer_functions": SERVICERS} if behind_proxy else None,
             logging_config={"log_level": "WARNING"},
         )
         _deploy(config)
-        yield
+        yield http
     finally:
         if config.ray.address is not None:  # a Ray of our own ends whole, and at once
             serve.delete(cluster.name)
@@ -178,7 +185,7 @@ def _deploy(config: Config) -> None:
     """Deploy the application, or what has changed of it; _NotReady if it does not come up."""
     application = prepared(config)
     # A proxy reaches applications by their routes only.
-    route = "/" if config.cluster.front == "serve" else None
+    route = "/" if config.cluster.front == "serve" or config.cluster.http_port is not None else None
     try:
         serve.run(application, name=config.cluster.name, route_prefix=route, logging_config={"log_level": "INFO"})
     except RuntimeError as error:
@@ -202,12 +209,6 @@ def _wait_until_ready(config: Config) -> tuple[str, int]:
                 return host, config.cluster.grpc_port if config.cluster.front == "serve" else int(port)
         time.sleep(_POLL_S)
     raise _NotReady(f"not ready after {READY_TIMEOUT_S:g} s; still missing: {', '.join(missing)}; see Ray's logs")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _last_line(text: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from ray.serve.grpc_util import RayServegRPCContext
+from starlette.applications import Starlette
 
 from cluster.config import Config
 from cluster.errors import PolydraftError
@@ -51,6 +52,9 @@ class ServeIngressDeployment:
                 return join_events([event_to_pb(event) async for event in events])
         except PolydraftError as error:
             raise _refused(grpc_context, error) from None
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return self._router.openai_app()
 
     def check_health(self) -> None:
         self._router.check_health()

@@ -22,6 +22,7 @@ from cluster.messages import (
     Open,
     Resync,
     Sampling,
+    TokenLogprobs,
     Verdict,
 )
 from cluster.probes import tokenizer_hash
@@ -157,6 +158,7 @@ class TargetService:
             credit_tokens=request.credit_tokens,
             correction_top_k=min(request.correction_top_k, self._hello.vocab_size),
             weight=request.weight,
+            top_logprobs=request.logprobs,
         )
         self._submit(session_id, lambda engine: engine.open(opened))
 
@@ -270,4 +272,5 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         draft_ahead=outcome.draft_ahead,
         cached_prompt_tokens=outcome.num_found,
         correction=correction_to_bytes(outcome.correction),
+        logprobs=tuple(TokenLogprobs(one.logprob, one.top_ids, one.top_logprobs) for one in outcome.logprobs),
     )

@@ -14,6 +14,7 @@ from engine.draft_length import DraftLengths, Mode
 from engine.drafters.base import Drafter, DraftVerdict
 from engine.executor import Executor
 from engine.local_drafting import LocalDrafters
+from engine.logprobs import TokenLogprobs
 from engine.model import TargetModel
 from engine.numerics import Numerics
 from engine.pages import PagePool
@@ -73,6 +74,8 @@ class StepOutcome:
     """Prompt tokens whose KV was found instead of computed, in a round that ends a prefill."""
     correction: Correction | None = None
     """Where the round's draft was overruled, if the sequence asks for it."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if the sequence asks for them."""
 
 
 @dataclass(slots=True)
@@ -294,6 +297,7 @@ class Engine:
             draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD,
             num_found=min(num_found, sequence.request.prompt_length),
             correction=_correction(base_length, choice, num_accepted),
+            logprobs=choice.logprobs[: len(token_ids)],
         )
 
     def _give_up(self, item: Work) -> StepOutcome:

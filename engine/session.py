@@ -7,6 +7,7 @@ from enum import Enum
 
 from engine.draft_length import MAX_NODES, Drafting
 from engine.hashing import EMPTY_HASH, extend_hash
+from engine.logprobs import MAX_TOP_LOGPROBS
 from engine.pages import PageId
 from engine.sampling import SamplingParams
 from engine.tree import TokenTree
@@ -56,6 +57,8 @@ class OpenRequest:
     """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
     correction_top_k: int = 0
     """Where a draft is overruled, so many of the target's likeliest tokens are told; 0: none."""
+    top_logprobs: int | None = None
+    """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
 
     def problem(self, vocab_size: int, max_context: int) -> str | None:
         """Why this can never be decoded, or None. It comes from elsewhere and may hold anything."""
@@ -68,6 +71,8 @@ class OpenRequest:
             return f"a prompt of {self.prompt_length} tokens is longer than the {length} that are there"
         if length - self.prompt_length >= self.max_tokens:
             return f"the answer already has all of its {self.max_tokens} tokens"
+        if not 0 <= (self.top_logprobs or 0) <= MAX_TOP_LOGPROBS:
+            return f"{self.top_logprobs} likeliest tokens are more than {MAX_TOP_LOGPROBS}"
         if not 0 <= self.round <= MAX_ROUNDS:
             return f"round {self.round} is none"
         return self.sampling.problem()

@@ -1,7 +1,8 @@
 """Decode steps through static buffers: on CUDA devices one graph a shape, elsewhere the same program uncaptured.
 
 A round of a small target is bound by the launches of its kernels; a graph is one launch. Shapes are rounded up to a few
-sizes (`StepShape`), and each is captured when it is first needed. Prefill and very long lists run eagerly.
+sizes (`StepShape`), and each is captured when it is first needed. Prefill, very
+long lists and steps that tell log-probabilities run eagerly.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from engine.verdicts import (
     pack_trees,
     read_choices,
     wants_correction,
+    wants_logprobs,
     with_likely,
 )
 from engine.verify.verifiers import Verifier
@@ -50,7 +52,7 @@ class StaticSteps:
 
     def try_choose(self, items: SequenceOf[WorkItem], work: SequenceOf[Work]) -> list[Choice] | None:
         """Run a step and read what the target chose for each sequence; None if it must run eagerly."""
-        if not all(item.wants_logits and len(item.token_ids) == 1 for item in items):
+        if not all(item.wants_logits and len(item.token_ids) == 1 for item in items) or wants_logprobs(work):
             return None
         trees, rules = pack_trees(work, CPU), pack_sampling(work, CPU)
         longest = max(item.num_cached + item.num_rows for item in items)

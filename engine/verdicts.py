@@ -15,6 +15,7 @@ from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
 from engine.corrections import LikelyTokens, is_overruled, likeliest_tokens, read_likely
+from engine.logprobs import TokenLogprobs, token_logprobs
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
 from engine.soundness import row_peaks
@@ -29,6 +30,8 @@ class Choice:
     token_ids: tuple[int, ...]
     likely: LikelyTokens | None = None
     """What the target thought of the last token's place, where it overruled a draft and the sequence asks for it."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if the sequence asks for them."""
     is_sound: bool = True
     """Whether the model gave numbers; otherwise there are no tokens."""
 
@@ -46,7 +49,7 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
         VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), rounds_B=rounds_B)
     )
     choices = read_choices(work, pack_walk(walk).tolist(), row_peaks(logits_RV).tolist())
-    return _with_corrections(logits_RV, work, choices)
+    return _with_logprobs(logits_RV, work, _with_corrections(logits_RV, work, choices))
 
 
 def most_likely_wanted(work: SequenceOf[Work]) -> int:
@@ -83,6 +86,27 @@ def wants_correction(item: Work, choice: Choice) -> bool:
 def with_likely(item: Work, choice: Choice, row: list[float]) -> Choice:
     """The choice with as many likely tokens as its sequence asks for; `row` is of `likeliest_tokens`."""
     return replace(choice, likely=read_likely(row).first(item.sequence.request.correction_top_k))
+
+
+def wants_logprobs(work: SequenceOf[Work]) -> bool:
+    """Whether any of these sequences does."""
+    return any(item.sequence.request.top_logprobs is not None for item in work)
+
+
+def _with_logprobs(logits_RV: Tensor, work: SequenceOf[Work], choices: list[Choice]) -> list[Choice]:
+    """Add log-probabilities, for those that ask."""
+    if not wants_logprobs(work):
+        return choices
+    told = []
+    root = 0
+    for item, choice in zip(work, choices, strict=True):
+        top = item.sequence.request.top_logprobs
+        if top is not None and choice.is_sound:
+            rows = [root, *(root + 1 + node for node in choice.path)]  # each row chooses the token after its own
+            choice = replace(choice, logprobs=token_logprobs(logits_RV, rows, choice.token_ids, top))
+        told.append(choice)
+        root += 1 + len(item.tree)
+    return told
 
 
 def pack_walk(walk: Walk) -> Tensor:

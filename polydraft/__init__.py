@@ -12,7 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polydraft.answers import Answer, Chunk, Event, Finished, FinishReason, Speculation, Started, Timing, Usage
+    from polydraft.answers import (
+        Answer,
+        Chunk,
+        Event,
+        Finished,
+        FinishReason,
+        Speculation,
+        Started,
+        Timing,
+        TokenLogprobs,
+        Usage,
+    )
     from polydraft.client import AsyncClient
     from polydraft.errors import (
         Cancelled,
@@ -55,6 +66,7 @@ __all__ = [
     "Started",
     "TargetChanged",
     "Timing",
+    "TokenLogprobs",
     "Unauthenticated",
     "Unavailable",
     "UnknownDrafter",
@@ -63,7 +75,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "answers": "Answer Chunk Event FinishReason Finished Speculation Started Timing Usage",
+    "answers": "Answer Chunk Event FinishReason Finished Speculation Started Timing TokenLogprobs Usage",
     "client": "AsyncClient",
     "options": "ChatMessage GenerateOptions Prompt",
     "sync": "Client",

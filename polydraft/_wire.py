@@ -6,7 +6,17 @@ import codecs
 
 import grpc
 
-from polydraft.answers import Chunk, Event, Finished, FinishReason, Speculation, Started, TokenSource, Usage
+from polydraft.answers import (
+    Chunk,
+    Event,
+    Finished,
+    FinishReason,
+    Speculation,
+    Started,
+    TokenLogprobs,
+    TokenSource,
+    Usage,
+)
 from polydraft.errors import (
     ERRORS,
     Cancelled,
@@ -65,6 +75,7 @@ def to_request(prompt: Prompt, options: GenerateOptions) -> pb.GenerateRequest:
         time_budget_s=options.get("time_budget_s") or 0.0,
         speculation=options.get("speculation") or "",
         max_draft_tokens=_unsigned("max_draft_tokens", options.get("max_draft_tokens"), 32),
+        logprobs=_unsigned("logprobs", options.get("logprobs"), 32),
     )
     if isinstance(prompt, str | bytes):
         request.prompt = _to_bytes(prompt)
@@ -88,6 +99,7 @@ def to_event(event: pb.GenerateEvent, decoder: codecs.IncrementalDecoder) -> Eve
                 token_ids=tuple(chunk.token_ids),
                 text=decoder.decode(chunk.text),
                 sources=tuple(_source(source) for source in chunk.sources),
+                logprobs=tuple(map(_logprobs, chunk.logprobs)),
             )
         case "finished":
             return _to_finished(event.finished)
@@ -158,6 +170,10 @@ def _to_finished(finished: pb.Finished) -> Finished:
             drafter_version=figures.drafter_version,
         ),
     )
+
+
+def _logprobs(logprobs: types_pb2.TokenLogprobs) -> TokenLogprobs:
+    return TokenLogprobs(logprobs.logprob, tuple(zip(logprobs.top_ids, logprobs.top_logprobs, strict=False)))
 
 
 def _source(source: types_pb2.TokenSource) -> TokenSource:

@@ -63,6 +63,15 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Of one token under the target's own law, temperature 1, before top-k and top-p."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens of its place with theirs, best first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the answer. The text may lag behind the tokens: characters and stop strings are never cut."""
 
@@ -71,6 +80,8 @@ class Chunk:
     text: str
     sources: tuple[TokenSource, ...]
     """One a token."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,8 @@ class Answer:
     started: Started
     finished: Finished
     timing: Timing
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One a token, if they were asked for."""
 
     @property
     def language(self) -> str:

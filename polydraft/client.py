@@ -12,7 +12,7 @@ import grpc
 
 from polydraft._progress import Progress
 from polydraft._wire import MAX_REQUEST_BYTES, error_code, to_error, to_request
-from polydraft.answers import Answer, Chunk, Event, Finished, Started, Timing
+from polydraft.answers import Answer, Chunk, Event, Finished, Started, Timing, TokenLogprobs
 from polydraft.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded
 from polydraft.options import GenerateOptions, Prompt
 from protos.v1 import generate_pb2 as pb
@@ -75,6 +75,7 @@ class AsyncClient:
         finished: Finished | None = None
         token_ids: list[int] = []
         pieces: list[str] = []
+        logprobs: list[TokenLogprobs] = []
         async for event in self.stream(prompt, **options):
             if isinstance(event, Started):
                 started = event
@@ -85,10 +86,11 @@ class AsyncClient:
                     ttft_s = time.perf_counter() - begin
                 token_ids.extend(event.token_ids)
                 pieces.append(event.text)
+                logprobs.extend(event.logprobs)
         if started is None or finished is None:
             raise InternalError("the answer came without its first message; update the client or the server")
         timing = Timing(ttft_s, time.perf_counter() - begin)
-        return Answer("".join(pieces), tuple(token_ids), started, finished, timing)
+        return Answer("".join(pieces), tuple(token_ids), started, finished, timing, tuple(logprobs))
 
     async def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> AsyncGenerator[Event, None]:
         """`Started`, then `Chunk`s, then `Finished`. Leaving the loop early cancels the answer."""

@@ -38,3 +38,5 @@ class GenerateOptions(TypedDict, total=False):
     speculation: str | None
     """ "auto", "off", or a drafter's name."""
     max_draft_tokens: int | None
+    logprobs: int | None
+    """Tell log-probabilities of each token, and of so many likeliest ones beside it, up to 20; absent: none."""

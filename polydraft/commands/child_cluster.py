@@ -7,19 +7,26 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from polydraft.errors import Unavailable
 
-READY = "ready grpc="
+READY = "ready "
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 60
 
 
 @asynccontextmanager
 async def cluster(config: str, overrides: Sequence[str] = ()) -> AsyncIterator[str]:
-    """The address of a cluster that runs inside the block; raises Unavailable if it does not come up."""
+    """The address of a cluster that runs inside the block, without HTTP; Unavailable if it does not come up."""
+    async with cluster_with_http(config, ["cluster.http_port=null", *overrides]) as addresses:
+        yield addresses["grpc"]
+
+
+@asynccontextmanager
+async def cluster_with_http(config: str, overrides: Sequence[str] = ()) -> AsyncIterator[Mapping[str, str]]:
+    """The addresses of a cluster that runs inside the block, as its `ready` line tells them."""
     command = [sys.executable, "-m", "polydraft", "serve", config, "--grpc-port", str(free_port())]
     for override in overrides:
         command += ["--set", override]
@@ -27,9 +34,9 @@ async def cluster(config: str, overrides: Sequence[str] = ()) -> AsyncIterator[s
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, start_new_session=True)
     reader: asyncio.Task[None] | None = None
     try:
-        address = await asyncio.wait_for(_wait_ready(child), START_TIMEOUT_S)
+        addresses = await asyncio.wait_for(_wait_ready(child), START_TIMEOUT_S)
         reader = asyncio.create_task(_forward(child))  # a full pipe would stop the cluster
-        yield address
+        yield addresses
     except TimeoutError:
         raise Unavailable(f"the cluster did not come up within {START_TIMEOUT_S} s; its output is above") from None
     finally:
@@ -38,10 +45,10 @@ async def cluster(config: str, overrides: Sequence[str] = ()) -> AsyncIterator[s
             await reader
 
 
-async def _wait_ready(child: asyncio.subprocess.Process) -> str:
+async def _wait_ready(child: asyncio.subprocess.Process) -> Mapping[str, str]:
     async for line in _lines(child):
         if line.startswith(READY):
-            return line.removeprefix(READY).strip()
+            return dict(word.split("=", 1) for word in line.removeprefix(READY).split())
         print(line, file=sys.stderr, flush=True)
     await child.wait()
     raise Unavailable("the cluster ended before it was ready; its output is above")

@@ -1,6 +1,6 @@
 """Start a cluster from a configuration file, and run until SIGINT or SIGTERM.
 
-Prints one line, `ready grpc=HOST:PORT`, once requests are served.
+Prints one line, `ready grpc=HOST:PORT http=URL`, once requests are served.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("prompt", "chat", "language", "max_tokens", "sampling", "seed", "stop", "time_budget_s", "speculation", "max_draft_tokens", "resume", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "n")
+    __slots__ = ("prompt", "chat", "language", "max_tokens", "sampling", "seed", "stop", "time_budget_s", "speculation", "max_draft_tokens", "resume", "logprobs", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "n")
     class LogitBiasEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -27,12 +27,12 @@ class GenerateRequest(_message.Message):
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     MIN_P_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
     FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
     REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
     LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
-    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
     prompt: bytes
     chat: ChatMessages
@@ -45,14 +45,14 @@ class GenerateRequest(_message.Message):
     speculation: str
     max_draft_tokens: int
     resume: Resume
+    logprobs: int
     min_p: float
     presence_penalty: float
     frequency_penalty: float
     repetition_penalty: float
     logit_bias: _containers.ScalarMap[int, float]
-    logprobs: int
     n: int
-    def __init__(self, prompt: _Optional[bytes] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., language: _Optional[str] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[bytes]] = ..., time_budget_s: _Optional[float] = ..., speculation: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., min_p: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logit_bias: _Optional[_Mapping[int, float]] = ..., logprobs: _Optional[int] = ..., n: _Optional[int] = ...) -> None: ...
+    def __init__(self, prompt: _Optional[bytes] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., language: _Optional[str] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[bytes]] = ..., time_budget_s: _Optional[float] = ..., speculation: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., logprobs: _Optional[int] = ..., min_p: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logit_bias: _Optional[_Mapping[int, float]] = ..., n: _Optional[int] = ...) -> None: ...
 
 class ChatMessages(_message.Message):
     __slots__ = ("messages",)
@@ -111,18 +111,20 @@ class Started(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., effective_seed: _Optional[int] = ..., target_id: _Optional[str] = ..., numerics_id: _Optional[str] = ..., language: _Optional[str] = ..., drafter: _Optional[str] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("first_token_index", "token_ids", "text", "sources", "next_round")
+    __slots__ = ("first_token_index", "token_ids", "text", "sources", "next_round", "logprobs")
     FIRST_TOKEN_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     NEXT_ROUND_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     first_token_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: bytes
     sources: _containers.RepeatedScalarFieldContainer[_types_pb2.TokenSource]
     next_round: int
-    def __init__(self, first_token_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[bytes] = ..., sources: _Optional[_Iterable[_Union[_types_pb2.TokenSource, str]]] = ..., next_round: _Optional[int] = ...) -> None: ...
+    logprobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]
+    def __init__(self, first_token_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[bytes] = ..., sources: _Optional[_Iterable[_Union[_types_pb2.TokenSource, str]]] = ..., next_round: _Optional[int] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("finish_reason", "usage", "speculation")
@@ -135,13 +137,15 @@ class Finished(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., speculation: _Optional[_Union[_types_pb2.SpeculationFigures, _Mapping]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "text", "token_ids", "finished")
+    __slots__ = ("started", "text", "token_ids", "finished", "logprobs")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     started: Started
     text: bytes
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     finished: Finished
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., text: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+    logprobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., text: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...

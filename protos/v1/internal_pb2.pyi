@@ -62,7 +62,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., peer_id: _Optional[str] = ..., target_id: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., numerics_id: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_context: _Optional[int] = ..., eos_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight")
+    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight", "logprobs")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Open(_message.Message):
     DRAFTER_FIELD_NUMBER: _ClassVar[int]
     CORRECTION_TOP_K_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     prompt_length: int
     sampling: _types_pb2.Sampling
@@ -89,7 +90,8 @@ class Open(_message.Message):
     drafter: str
     correction_top_k: int
     weight: float
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    logprobs: int
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ..., logprobs: _Optional[int] = ...) -> None: ...
 
 class LocalDraft(_message.Message):
     __slots__ = ("method", "max_nodes")
@@ -124,7 +126,7 @@ class TokenTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction", "logprobs")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +142,7 @@ class Verdict(_message.Message):
     DRAFT_AHEAD_FIELD_NUMBER: _ClassVar[int]
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
@@ -155,7 +158,8 @@ class Verdict(_message.Message):
     draft_ahead: bool
     cached_prompt_tokens: int
     correction: bytes
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ...) -> None: ...
+    logprobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class Correction(_message.Message):
     __slots__ = ("position", "token_ids", "probs")

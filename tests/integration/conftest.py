@@ -15,7 +15,7 @@ import pytest_asyncio
 from benchmarks.chaos.victims import Kind, ready
 from deployments.processes import Process, descendants
 from polydraft.client import AsyncClient
-from polydraft.commands.child_cluster import cluster
+from polydraft.commands.child_cluster import cluster_with_http
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "local.yaml"
@@ -26,6 +26,7 @@ class RunningCluster:
     """Where a cluster answers."""
 
     address: str
+    http: str
     tenants_file: Path
 
     @asynccontextmanager
@@ -40,8 +41,9 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     tenants_file.write_text("{}\n")
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     overrides.append(f"tenants_file={tenants_file}")
-    async with cluster(str(CONFIG), overrides) as address:
-        yield RunningCluster(address, tenants_file)
+    overrides.append("cluster.http_port=0")
+    async with cluster_with_http(str(CONFIG), overrides) as addresses:
+        yield RunningCluster(addresses["grpc"], addresses["http"], tenants_file)
     assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 

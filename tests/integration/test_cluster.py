@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.fuzz.internals import leak
 from deployments.processes import Process
-from polydraft.answers import Answer, Chunk, Finished, Started
+from polydraft.answers import Answer, Chunk, Finished, Started, TokenLogprobs
 from polydraft.commands.demo_sentences import LANGUAGE_NAMES, SENTENCES, demo_prompts
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import types_pb2
@@ -127,21 +127,23 @@ async def _last(call: grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateEv
 
 async def _stream_and_kill(
     cluster: RunningCluster, victim_of: str, speculation: str
-) -> tuple[list[int], str, Finished]:
+) -> tuple[list[int], str, list[TokenLogprobs], Finished]:
     """Stream an answer; after 8 tokens kill every replica of a drafter, or the one target that computes."""
     token_ids: list[int] = []
     text = ""
+    logprobs: list[TokenLogprobs] = []
     killed: list[Process] = []
     dead_before_last = False
     # Looked up now: walking all processes takes as long as what is left of the answer after 8 tokens.
     candidates = replicas(victim_of)
     before = {process.pid: _cpu_ticks(process) for process in candidates}
     async with cluster.client() as client:
-        async for event in client.stream(LONG_PROMPT, speculation=speculation, max_tokens=LONG_TOKENS):
+        async for event in client.stream(LONG_PROMPT, speculation=speculation, max_tokens=LONG_TOKENS, logprobs=2):
             if isinstance(event, Chunk):
                 dead_before_last = bool(killed) and not any(process.is_alive for process in killed)
                 token_ids += event.token_ids
                 text += event.text
+                logprobs += event.logprobs
                 if len(token_ids) >= 8 and not killed:
                     killed = [_busiest(candidates, before)]
                     kill(killed[0])
@@ -150,7 +152,7 @@ async def _stream_and_kill(
             else:
                 assert isinstance(event, Started)
     assert dead_before_last, "the answer was over before the victim was dead"
-    return token_ids, text, finished
+    return token_ids, text, logprobs, finished
 
 
 def _cpu_ticks(process: Process) -> int:
@@ -166,12 +168,13 @@ def _busiest(processes: list[Process], before: dict[int, int]) -> Process:
 @pytest.mark.parametrize(("victim", "speculation"), [("drafter-de", "de"), ("target", "de"), ("target", "off")])
 async def test_a_killed_replica_costs_no_token(running_cluster: RunningCluster, victim: str, speculation: str) -> None:
     async with running_cluster.client() as client:
-        whole = await client.generate(LONG_PROMPT, speculation="off", max_tokens=LONG_TOKENS)
+        whole = await client.generate(LONG_PROMPT, speculation="off", max_tokens=LONG_TOKENS, logprobs=2)
 
-    token_ids, text, finished = await _stream_and_kill(running_cluster, victim, speculation)
+    token_ids, text, logprobs, finished = await _stream_and_kill(running_cluster, victim, speculation)
 
     assert token_ids == list(whole.token_ids)
     assert text == whole.text
+    assert logprobs == list(whole.logprobs) and len(logprobs) == len(token_ids)
     assert (finished.speculation.failovers > 0) == (victim == "target")
     await _wait_until_replaced(running_cluster, victim)
 

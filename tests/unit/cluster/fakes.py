@@ -24,6 +24,7 @@ from cluster.messages import (
     Observe,
     Open,
     Sampling,
+    TokenLogprobs,
     Verdict,
 )
 from cluster.peers import Deliver, PeerGone, PeerLost
@@ -63,6 +64,7 @@ def make_request(
     time_budget_s: float = 0.0,
     resume: Resume | None = None,
     correction_top_k: int = 0,
+    logprobs: int | None = None,
 ) -> Request:
     return Request(
         request_id="r1",
@@ -80,6 +82,7 @@ def make_request(
         max_draft_tokens=3,
         resume=resume,
         correction_top_k=correction_top_k,
+        logprobs=logprobs,
     )
 
 
@@ -171,6 +174,7 @@ class FakeTarget(FakePeer):
         self.credit = 0
         self.waits = True
         self.full = False
+        self.tells_logprobs = True
         self.dies_at_length: int | None = None
         """Dies instead of telling a round that begins at this many answer tokens or later."""
         self.draft_nodes: Iterator[int] = itertools.repeat(3)
@@ -205,6 +209,12 @@ class FakeTarget(FakePeer):
         while not self.waits and self.credit > 0 and not self._ended and self.alive:
             self._round(channel, self._sequence, draft=())
 
+    def _logprobs(self, channel: FakeChannel, length: int, token_ids: Sequence[int]) -> tuple[TokenLogprobs, ...]:
+        """One for each place: what stands there tells which it is."""
+        asked = channel.opened.logprobs is not None and self.tells_logprobs
+        places = range(length, length + len(token_ids)) if asked else ()
+        return tuple(TokenLogprobs(-float(place), (place,), (-float(place),)) for place in places)
+
     def _round(
         self,
         channel: FakeChannel,
@@ -238,6 +248,7 @@ class FakeTarget(FakePeer):
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
                 cached_prompt_tokens=2 if is_prefill else 0,
+                logprobs=self._logprobs(channel, len(sequence), tokens),
                 correction=b"law" if channel.opened.correction_top_k and accepted < len(draft) else b"",
             )
         )

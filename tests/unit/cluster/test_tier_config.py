@@ -39,6 +39,7 @@ def _replaced(changes: dict[str, Any]) -> set[str]:
         ({"tenants": {**DOCUMENT["tenants"], "other": {}}}, {"router"}),
         ({"limits": {"max_prompt_bytes": 9}}, {"router"}),
         ({"target": {"model": "/m", "num_pages": 64}}, {"router", "target"}),
+        ({"target": {"model": "/m", "served_name": "demo"}}, {"router"}),
         ({"target": {"model": "/other"}}, {"router", "target", "de"}),
         ({"drafters": {"de": DE | {"num_threads": 2}, "ngram": {"method": "ngram"}}}, {"router", "de"}),
         ({"drafters": {"de": DE, "ngram": {"method": "ngram", "max_draft_tokens": 3}}}, {"router", "target"}),

@@ -26,7 +26,7 @@ TARGET = {"model": "m"}
 
 
 def configured(**sections: Any) -> Config:
-    return Config.model_validate({"target": TARGET, **sections})
+    return Config.model_validate({"cluster": {"http_port": None}, "target": TARGET} | sections)
 
 
 def test_paths_start_at_the_file_and_links_stay_links(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_paths_start_at_the_file_and_links_stay_links(tmp_path: Path) -> None:
     tiers = "tiers: {certificate: now/c, key: now/k, authority: now/a}"
     path.write_text(f"target: {{model: m}}\ntls: {{{tiers}, front: {{certificate: c, key: /etc/k}}}}\n")
 
-    tls = load(path, ["tls.front.client_authority=/etc/a"]).tls
+    tls = load(path, ["tls.front.client_authority=/etc/a", "cluster.http_port=null"]).tls
 
     assert tls.tiers is not None and tls.front is not None
     assert tls.tiers.authority == tmp_path / "now" / "a"
@@ -54,6 +54,7 @@ def test_paths_start_at_the_file_and_links_stay_links(tmp_path: Path) -> None:
         ("tls: {tiers: {certificate: c, key: k}}", "tls.tiers.authority: missing"),
         ("tls: {tiers: {certificate: c, key: k, authority: a, name: '*'}}", "tls.tiers.name: found '*'"),
         ("tls: {front: {certificate: c, key: k, authority: a}}", "tls.front.authority: unknown key"),
+        ("tls: {front: {certificate: c, key: k, client_authority: a}}", "tls.front.client_authority: Serve's HTTP"),
         ("cluster: {front: serve}\ntls: {front: {certificate: c, key: k}}", "tls.front: Serve's proxy"),
     ],
 )
