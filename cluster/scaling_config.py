@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from cluster.scaling import Limits
 from cluster.schema import Count, Section, Share
 
 Delay = Annotated[float, Field(ge=0, le=86_400)]
@@ -39,6 +41,11 @@ class ScalingConfig(Section):
     """How long there must be too few replicas before more are started."""
     down_delay_s: Delay = 300.0
     """How long there must be too many before some end."""
+
+    @property
+    def limits(self) -> Limits:
+        """For `cluster.scaling.decide`."""
+        return Limits(self.min_replicas, self.max_replicas, self.up_delay_s, self.down_delay_s, self.down_delay_s)
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -75,6 +82,10 @@ class DrafterScaling(ScalingConfig):
     """Sessions of a replica that wait for their block."""
     late: Share = 0.05
     """Of its blocks, those that come too late. More ask for a replica, if this one is not mostly idle."""
+
+    @property
+    def limits(self) -> Limits:
+        return replace(super().limits, zero_delay_s=self.zero_delay_s)
 
 
 class RouterScaling(ScalingConfig):

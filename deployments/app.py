@@ -9,9 +9,11 @@ from typing import Any
 from ray import serve
 
 from cluster.config import Config
+from cluster.scaling_config import ScalingConfig
 from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
+from deployments.scaling import Tier, autoscaling_config
 from deployments.serve_ingress import ServeIngressDeployment
 from deployments.target import TargetDeployment
 
@@ -41,12 +43,15 @@ def build(config: Config, token: str) -> serve.Application:
 
 
 def _router(config: Config) -> serve.Deployment:
+    cluster = config.cluster
     return _deployment(
         config,
-        RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment,
+        RouterDeployment if cluster.front == "grpc" else ServeIngressDeployment,
         name="router",
-        num_replicas=config.cluster.routers,
-        ray_actor_options={"num_cpus": config.cluster.router_num_cpus},
+        **_size(config, "router", cluster.routers, cluster.router_autoscaling),
+        ray_actor_options={"num_cpus": cluster.router_num_cpus, "resources": cluster.router_resources},
+        # Told to routers that run, too: a change of scaling replaces none.
+        user_config={name: drafter.wake_streams for name, drafter in config.resting_drafters.items()},
     )
 
 
@@ -56,8 +61,12 @@ def _target(config: Config) -> serve.Deployment:
         config,
         TargetDeployment,
         name="target",
-        num_replicas=target.replicas,
-        ray_actor_options={"num_cpus": target.num_cpus, "num_gpus": target.num_gpus},
+        **_size(config, "target", target.replicas, target.autoscaling),
+        ray_actor_options={
+            "num_cpus": target.num_cpus,
+            "num_gpus": target.num_gpus,
+            "resources": target.resources,
+        },
     )
 
 
@@ -67,9 +76,20 @@ def _drafter(config: Config, name: str) -> serve.Deployment:
         config,
         DrafterDeployment,
         name=drafter_deployment_name(name),
-        num_replicas=drafter.replicas,
-        ray_actor_options={"num_cpus": drafter.num_cpus, "num_gpus": drafter.num_gpus},
+        **_size(config, "drafter", drafter.replicas, drafter.autoscaling),
+        ray_actor_options={
+            "num_cpus": drafter.num_cpus,
+            "num_gpus": drafter.num_gpus,
+            "resources": drafter.resources,
+        },
     )
+
+
+def _size(config: Config, tier: Tier, count: int, scaling: ScalingConfig | None) -> dict[str, Any]:
+    """A fixed number of replicas, or how many there may be."""
+    if scaling is None:
+        return {"num_replicas": count}
+    return {"autoscaling_config": autoscaling_config(tier, scaling, config.limits.max_concurrent_streams)}
 
 
 def _deployment(config: Config, kind: type, **options: Any) -> serve.Deployment:

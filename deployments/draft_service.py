@@ -20,6 +20,7 @@ from cluster.errors import InvalidRequest
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
 from cluster.model_files import target_facts
 from deployments.adaptation import version_folder
+from deployments.draft_load import DraftLoad
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
@@ -68,6 +69,7 @@ class DraftService:
         self._following: asyncio.Task[None] | None = None
         self._queue = DraftQueue(drafter)
         self._events = asyncio.get_running_loop()
+        self._load = DraftLoad(self._events.time)
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
         self._error: BaseException | None = None
@@ -95,6 +97,10 @@ class DraftService:
         """Raise if the drafter has failed."""
         if self._error is not None:
             raise RuntimeError("the drafter stopped") from self._error
+
+    def scaling_signals(self) -> dict[str, float]:
+        """What its tier is scaled by, since the last call."""
+        return self._load.signals(len(self._sessions))
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -125,6 +131,8 @@ class DraftService:
         self._check_tokens(body.token_ids)
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
+        if body.max_nodes:
+            self._load.asked(late=body.late_draft)
         if self.versions is not None:
             self.versions.observe(session_id, body)
         self._schedule_turn()
@@ -152,6 +160,7 @@ class DraftService:
 
     def _turn(self) -> None:
         self._next_turn = None
+        began = self._events.time()
         if self._preparing is not None:
             self._preparing.cancel()
         for block in self._queue.turn():
@@ -161,6 +170,7 @@ class DraftService:
                 session.untold_version = ""
                 body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
+        self._load.worked(began)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 
     def _prepare(self) -> None:
