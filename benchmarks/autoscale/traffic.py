@@ -28,7 +28,7 @@ NUM_BINS = DAY_S // BIN_S
 TUNING_SEEDS = (101, 102, 103)
 REPORTING_SEEDS = tuple(range(1, 21))
 
-REQUESTS_PER_S = {10: 8.0, 100: 80.0, 1000: 800.0}
+REQUESTS_PER_S = {10: 16.0, 100: 220.0, 1000: 2_500.0}
 """Mean over the day, by about how many replicas the peak needs."""
 
 
