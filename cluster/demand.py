@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from cluster.scaling_config import DrafterScaling, RouterScaling, TargetScaling
 
+BUSY = 0.3
+"""A drafter that works less than this is not late for want of time."""
 DRAIN_S = 60.0
 """A queue of prompts asks for so much more that it would be read in this time."""
 
@@ -35,10 +37,10 @@ class DrafterSignals:
 
     sessions: float
     """That are open, whether they ask for blocks or not."""
+    asking: float
+    """Of these, the ones that asked for blocks: its backlog, one block each a round."""
     busy: float
     """Share of the time in which it drafted."""
-    backlog: float
-    """Sessions that waited for their block."""
     late: float
     """Share of its blocks that came too late."""
 
@@ -55,14 +57,19 @@ def target_demand(replicas: Sequence[TargetSignals], aims: TargetScaling) -> flo
 
 
 def drafter_demand(replicas: Sequence[DrafterSignals], aims: DrafterScaling) -> float | None:
-    """None if no replica has told anything, 0 if so few sessions are open that the drafter may rest."""
+    """None if no replica has told anything, 0 if so few sessions are open that the drafter may rest.
+
+    Load is the number of sessions that ask. How busy a replica is, or how many blocks wait at a moment, says less: it
+    drafts for all that wait together, so one that is always busy may still bear many more, and what waits shrinks
+    faster than the number of replicas grows, which would make that number swing.
+    """
     if not replicas:
         return None
     if sum(one.sessions for one in replicas) < aims.wake_streams / 2:
         return 0.0
-    load = sum(max(one.busy / aims.busy, one.backlog / aims.backlog) for one in replicas)
+    load = sum(one.asking for one in replicas) / aims.sessions
     # Blocks of a drafter that is mostly idle are late for another reason, such as the network.
-    late = sum(one.late for one in replicas if one.busy >= aims.busy / 2) / len(replicas)
+    late = sum(one.late for one in replicas if one.busy >= BUSY) / len(replicas)
     if late > aims.late:
         load = max(load, len(replicas) * (1 + late))
     return max(load, 0.01)  # somebody asks: one replica

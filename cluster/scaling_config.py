@@ -76,10 +76,8 @@ class DrafterScaling(ScalingConfig):
     wake_streams: Count = 1
     """A drafter that rests is started when so many streams at one router would use it, and rests when fewer than half
     as many do."""
-    busy: Share = 0.6
-    """Of a replica's time, what it drafts."""
-    backlog: Annotated[float, Field(gt=0, le=10_000)] = 8.0
-    """Sessions of a replica that wait for their block."""
+    sessions: Annotated[float, Field(gt=0, le=10_000)] = 16.0
+    """Of a replica, that ask it for blocks."""
     late: Share = 0.05
     """Of its blocks, those that come too late. More ask for a replica, if this one is not mostly idle."""
 

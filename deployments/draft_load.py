@@ -10,37 +10,40 @@ class DraftLoad:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._waiting: list[float] = []
-        """When the blocks were asked for that are not out yet."""
-        self._begin()
+        self._since = clock()
+        self._peak = 0
+        """More sessions than this never asked at the same time, however short they are."""
+        self._asking: set[int] = set()
+        self._busy_s = 0.0
+        self._num_asked = self._num_late = 0
 
-    def asked(self, *, late: bool) -> None:
+    def opened(self, num_sessions: int) -> None:
+        """So many sessions are open now."""
+        self._peak = max(self._peak, num_sessions)
+
+    def asked(self, session: int, *, late: bool) -> None:
         """A session asks for a block; whether its last one came too late."""
-        self._waiting.append(self._clock())
+        self._asking.add(session)
         self._num_asked += 1
         self._num_late += late
 
     def worked(self, began: float) -> None:
-        """Since `began` the blocks were made that had been asked for; they are out now."""
-        now = self._clock()
-        self._busy_s += now - began
-        self._waited_s += sum(now - max(asked, self._since) for asked in self._waiting)
-        self._waiting.clear()
+        """It drafted since `began`."""
+        self._busy_s += self._clock() - began
 
     def signals(self, num_sessions: int) -> dict[str, float]:
         """Of the time since the last call: what `deployments.scaling` makes `DrafterSignals` of."""
         elapsed_s = max(self._clock() - self._since, 1e-6)
         signals = {
             "sessions": float(num_sessions),
+            "asking": float(min(len(self._asking), self._peak)),
             "busy": min(self._busy_s / elapsed_s, 1.0),
-            "backlog": self._waited_s / elapsed_s,
             "asked": float(self._num_asked),
             "late": float(self._num_late),
         }
-        self._begin()
-        return signals
-
-    def _begin(self) -> None:
         self._since = self._clock()
-        self._busy_s = self._waited_s = 0.0
+        self._peak = num_sessions
+        self._asking.clear()
+        self._busy_s = 0.0
         self._num_asked = self._num_late = 0
+        return signals

@@ -116,6 +116,7 @@ class DraftService:
         version = self.versions.open(session_id, request) if self.versions is not None else ""
         self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
         self._drafter_ids[key] = session_id
+        self._load.opened(len(self._sessions))
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
         self._queue.open(DraftSession(session_id, request.token_ids, params, version), request.max_draft_tokens)
@@ -132,7 +133,7 @@ class DraftService:
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
         if body.max_nodes:
-            self._load.asked(late=body.late_draft)
+            self._load.asked(session_id, late=body.late_draft)
         if self.versions is not None:
             self.versions.observe(session_id, body)
         self._schedule_turn()

@@ -61,7 +61,7 @@ class TierPolicy:
 def _drafter(means_of_one: Mapping[str, float]) -> DrafterSignals:
     asked = means_of_one["asked"]
     late = means_of_one["late"] / asked if asked else 0.0
-    return DrafterSignals(means_of_one["sessions"], means_of_one["busy"], means_of_one["backlog"], late)
+    return DrafterSignals(means_of_one["sessions"], means_of_one["asking"], means_of_one["busy"], late)
 
 
 def means(raw: Mapping[str, Mapping[Any, Sequence[Any]]], now: float) -> list[dict[str, float]]:

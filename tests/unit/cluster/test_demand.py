@@ -13,9 +13,9 @@ from cluster.scaling_config import DrafterScaling, RouterScaling, TargetScaling
 
 shares = st.floats(0, 1)
 targets = st.builds(TargetSignals, st.floats(0, 4), shares, shares, st.floats(0, 600))
-drafters = st.builds(DrafterSignals, st.floats(0, 200), shares, st.floats(0, 200), shares)
+drafters = st.builds(DrafterSignals, st.floats(0, 200), st.floats(0, 200), shares, shares)
 TARGET = TargetScaling(max_replicas=10, sessions=0.5, kv=0.8, prefill=0.4)
-DRAFTER = DrafterScaling(max_replicas=10, busy=0.5, backlog=4.0, late=0.1, wake_streams=4)
+DRAFTER = DrafterScaling(max_replicas=10, sessions=8.0, late=0.1, wake_streams=4)
 
 
 def test_the_target_asks_for_what_its_shortest_resource_needs() -> None:
@@ -29,19 +29,18 @@ def test_the_target_asks_for_what_its_shortest_resource_needs() -> None:
 
 
 def test_a_drafter_that_few_ask_for_may_rest_and_one_that_is_asked_may_not() -> None:
-    idle = DrafterSignals(sessions=0.0, busy=0.0, backlog=0.0, late=0.0)
+    idle = DrafterSignals(sessions=0.0, asking=0.0, busy=0.0, late=0.0)
 
     assert drafter_demand([replace(idle, sessions=1.9)], DRAFTER) == 0
     assert 0 < (drafter_demand([replace(idle, sessions=2.0)], DRAFTER) or 0) < 1
 
 
 def test_a_drafter_asks_by_its_load_and_by_late_blocks_if_it_is_not_idle() -> None:
-    used = DrafterSignals(sessions=9.0, busy=0.3, backlog=1.0, late=0.0)
+    used = DrafterSignals(sessions=9.0, asking=4.8, busy=0.5, late=0.0)
 
     assert drafter_demand([used] * 2, DRAFTER) == pytest.approx(1.2)
-    assert drafter_demand([replace(used, backlog=8.0)], DRAFTER) == pytest.approx(2)
     assert drafter_demand([replace(used, late=0.2)] * 2, DRAFTER) == pytest.approx(2.4)
-    assert drafter_demand([replace(used, busy=0.1, late=0.9)] * 2, DRAFTER) == pytest.approx(0.5)
+    assert drafter_demand([replace(used, busy=0.1, late=0.9)] * 2, DRAFTER) == pytest.approx(1.2)
 
 
 def test_routers_ask_by_open_streams() -> None:
@@ -64,7 +63,7 @@ def test_more_load_never_asks_for_fewer_targets(loads: list[TargetSignals], plac
     assert (target_demand(more, TARGET) or 0) >= (target_demand(loads, TARGET) or 0)
 
 
-@given(st.lists(drafters, min_size=1, max_size=5), st.integers(0, 4), st.sampled_from(["sessions", "busy", "backlog"]))
+@given(st.lists(drafters, min_size=1, max_size=5), st.integers(0, 4), st.sampled_from(["sessions", "asking", "busy"]))
 def test_more_load_never_asks_for_fewer_drafters(loads: list[DrafterSignals], place: int, name: str) -> None:
     place %= len(loads)
     more = [*loads]
