@@ -15,12 +15,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.autoscale.plots import plot
-from benchmarks.autoscale.report import settings, table
+from benchmarks.autoscale.report import table
 from benchmarks.autoscale.traffic import REQUESTS_PER_S
 from benchmarks.autoscale.tuning import Name, result_of
 from benchmarks.results import tell
 
-POLICIES: tuple[Name, ...] = ("ours", "at once", "plain", "fixed")
+POLICIES: tuple[Name, ...] = ("ours", "plain", "fixed")
 
 
 def main() -> None:
@@ -29,9 +29,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/autoscale"))
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    jobs = [(name, size) for size in args.sizes for name in POLICIES]
+    jobs: list[tuple[Name, int]] = [(name, size) for size in args.sizes for name in POLICIES]
+    jobs += [("at once", 100)] if 100 in args.sizes else []
+    results = []
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        results = [*pool.map(result_of, *zip(*jobs, strict=True))]
+        for result in pool.map(result_of, *zip(*jobs, strict=True)):
+            print(f"{result.size} {result.name}: {result.settings}", flush=True)
+            results.append(result)
+    results.sort(key=lambda result: result.size)
     figures = {
         f"{result.size} {result.name}": {
             "settings": str(result.settings),
@@ -41,7 +46,7 @@ def main() -> None:
         }
         for result in results
     }
-    tell(args.output, f"{table(results)}\n\n{settings(results)}", figures)
+    tell(args.output, table(results), figures)
     if args.plot is not None:
         plot(results, args.plot)
 

@@ -1,4 +1,4 @@
-"""How long a tier takes to grow by machines and to shrink again, on fake machines: raylets that Ray's autoscaler starts.
+"""How long a tier takes to grow by machines and to shrink again, on raylets that Ray's autoscaler takes for machines.
 
 python -m benchmarks.scale_machines [--output runs/scale_machines]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster.scaling_config import DrafterScaling, RouterScaling, TargetScaling
 
-BUSY = 0.3
+BUSY = 0.5
 """A drafter that works less than this is not late for want of time."""
 DRAIN_S = 60.0
 """A queue of prompts asks for so much more that it would be read in this time."""

@@ -55,6 +55,7 @@ class Ours:
 
     def __init__(self, settings: Sequence[OurSettings], num_languages: int) -> None:
         self._settings = settings
+        self._limits = [(one.target.limits, one.drafter.limits) for one in settings]
         self._states = [[ScalingState()] * (1 + num_languages) for _ in settings]
 
     def decide(self, seen: Seen, wanted_SD: Floats, up_SD: Floats, now: float) -> Floats:
@@ -64,17 +65,19 @@ class Ours:
         up = up_SD.tolist()
         for day, settings in enumerate(self._settings):
             states, replicas = self._states[day], wanted[day]
+            of_target, of_drafter = self._limits[day]
             demand = target_demand([TargetSignals(*target[day])], settings.target)
-            result[day, 0], states[0] = decide(demand, int(replicas[0]), settings.target.limits, states[0], now)
+            result[day, 0], states[0] = decide(demand, int(replicas[0]), of_target, states[0], now)
             for number, signals in enumerate(drafters[day], 1):
                 if replicas[number] == 0:
                     if streams[day][number - 1] >= settings.drafter.wake_streams and seen.drafts_pay_S[day]:
                         result[day, number], states[number] = 1, ScalingState()
                     continue
                 told = up[day][number] > 0
-                limits = settings.drafter.limits
                 demand = _drafters(signals, up[day][number], settings.drafter) if told else None
-                result[day, number], states[number] = decide(demand, int(replicas[number]), limits, states[number], now)
+                result[day, number], states[number] = decide(
+                    demand, int(replicas[number]), of_drafter, states[number], now
+                )
         return result
 
 

@@ -39,8 +39,3 @@ def table(results: Sequence[Result]) -> str:
             f" | {drafters.min():.0f} to {drafters.max():.0f} | {one.changes.mean():.0f} |"
         )
     return "\n".join(lines)
-
-
-def settings(results: Sequence[Result]) -> str:
-    """What the search chose."""
-    return "\n".join(f"{result.size}, {result.name}: {result.settings}" for result in results)
