@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.chaos.traffic import Question, Reply, Traffic, keep_asking, questions, references
 from benchmarks.fake_machines import Machine, fake_machines
@@ -75,6 +77,10 @@ async def test_a_burst_brings_drafters_and_a_lull_takes_them_and_no_answer_waits
     asked, traffic = questions(30, seed=5, languages=["de"]), Traffic()
     async with cluster(str(config)) as address:
         assert _drafters() == 0
+        async with grpc.aio.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service="drafter-de"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
         # Nobody drafts yet: these are the target's own answers.
         expected = await references(address, asked, NUM_STREAMS)
         async with _burst(address, asked, expected, traffic):
