@@ -9,9 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cluster.keys import HASH_PATTERN, MAX_HASHES
+from cluster.scaling_config import DrafterScaling, Resources, RouterScaling, ScalingConfig, TargetScaling
+from cluster.schema import Count, Seconds
+from cluster.schema import Section as _Section
 
 
 def _pem_path(value: object) -> object:
@@ -24,8 +27,6 @@ def _pem_path(value: object) -> object:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Fraction = Annotated[float, Field(ge=0, le=1_000)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(ge=1, le=1 << 31)]
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
 # YAML has no paths and, strict as the schema is, takes no list for a tuple.
 FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
@@ -46,8 +47,9 @@ DEFAULT_TENANT = "default"
 RESERVED_DRAFTERS = frozenset({"auto", "off"})
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+def _fixed_or_scaled(section: _Section, count: str, autoscaling: ScalingConfig | None, key: str) -> None:
+    if autoscaling is not None and (number := getattr(section, count)) != 1:
+        raise ValueError(f"{key}: set beside {count}: {number}, which is a fixed number; remove one of the two keys")
 
 
 class ClusterConfig(_Section):
@@ -65,8 +67,16 @@ class ClusterConfig(_Section):
     front: Literal["grpc", "serve"] = "grpc"
     """`grpc`: the routers' own server; `serve`: Ray Serve's gRPC proxy."""
     routers: Count = 1
+    router_autoscaling: RouterScaling | None = None
+    """Instead of `routers`."""
     router_num_cpus: Fraction = 0.2
+    router_resources: Resources = Field(default_factory=dict)
     default_speculation: Literal["auto", "off"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _fixed_or_scaled(self, "routers", self.router_autoscaling, "router_autoscaling")
+        return self
 
 
 class TargetConfig(_Section):
@@ -83,10 +93,13 @@ class TargetConfig(_Section):
     verifier: Literal["coupled"] = "coupled"
     """Argmax of the target's perturbed scores; at temperature 0 plain argmax."""
     replicas: Count = 1
+    autoscaling: TargetScaling | None = None
+    """Instead of `replicas`."""
     shards: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes, each with a part of every layer, that are one replica together; CPUs and GPUs are those of each."""
     num_cpus: Fraction = 1.0
     num_gpus: Fraction = 0.0
+    resources: Resources = Field(default_factory=dict)
     num_threads: Count = 1
     max_context: Count | None = None
     """Positions of one sequence; absent: what the model was built for."""
@@ -116,6 +129,7 @@ class TargetConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.shards > 1 and self.num_cpus + self.num_gpus == 0:
             raise ValueError("num_cpus: a shard needs a part of a CPU or a GPU to be placed by; set one of the two")
         if self.prefill_chunk > self.token_budget:
@@ -144,8 +158,11 @@ class DrafterConfig(_Section):
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
     """Of a block: nodes of a tree for `lm`, length of the chain for `ngram`."""
     replicas: Count = 1
+    autoscaling: DrafterScaling | None = None
+    """Instead of `replicas`."""
     num_cpus: Fraction = 0.1
     num_gpus: Fraction = 0.0
+    resources: Resources = Field(default_factory=dict)
     num_threads: Count = 1
     placement: Annotated[Placement, Field(strict=False)] = Placement.TIER
 
@@ -163,6 +180,9 @@ class DrafterConfig(_Section):
             raise ValueError("model: missing; method 'lm' needs the directory of a drafter model")
         if self.method == "ngram" and self.model is not None:
             raise ValueError("model: method 'ngram' has none; remove the key")
+        _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
+        if self.autoscaling is not None and self.placement is Placement.TARGET:
+            raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")
         return self
 
 
@@ -333,10 +353,17 @@ class Config(_Section):
 
     def without_counts(self) -> Config:
         """The same for all replicas however many there are: they need not be replaced when only that changes."""
-        drafters = {name: drafter.model_copy(update={"replicas": 1}) for name, drafter in self.drafters.items()}
-        cluster = self.cluster.model_copy(update={"routers": 1})
-        target = self.target.model_copy(update={"replicas": 1})
+        none: dict[str, object] = {"replicas": 1, "autoscaling": None}
+        drafters = {name: drafter.model_copy(update=none) for name, drafter in self.drafters.items()}
+        cluster = self.cluster.model_copy(update={"routers": 1, "router_autoscaling": None})
+        target = self.target.model_copy(update=none)
         return self.model_copy(update={"cluster": cluster, "target": target, "drafters": drafters})
+
+    @property
+    def resting_drafters(self) -> dict[str, DrafterScaling]:
+        """Those that may have no replica when nobody asks for them."""
+        scaled = {name: d.autoscaling for name, d in self.drafters.items() if d.autoscaling is not None}
+        return {name: autoscaling for name, autoscaling in scaled.items() if autoscaling.min_replicas == 0}
 
     @property
     def all_tenants(self) -> dict[str, TenantConfig]:

@@ -165,6 +165,8 @@ class Observe:
     """Whether to use the time until the verdict to prepare what follows."""
     correction: bytes = b""
     """Of the verdict."""
+    late_draft: bool = False
+    """Of the verdict: the block before came too late, or never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from cluster.routing import DrafterChoice, choose_drafter, choose_language
 from cluster.session import Session, SessionSettings
 from cluster.tenants import Tenant, authenticate
 from cluster.text import Tokenizer
+from cluster.waking import DrafterStreams
 
 _LARGE_CONTENT = 16_384
 """Characters from which encoding leaves the event loop's thread, so that heartbeats go on."""
@@ -66,6 +67,7 @@ class GenerationService:
             page_size=config.target.page_size,
         )
         self.admission = Admission(config.limits.max_concurrent_streams)
+        self.drafter_streams = DrafterStreams()
 
     def use_tenants(self, tenants: Mapping[str, TenantConfig]) -> None:
         """From now on these are the tenants; answers that run go on as they began."""
@@ -84,9 +86,10 @@ class GenerationService:
             async with self._budgets.stream(tenant):
                 request = await self._prepare(raw, tenant, request_id)
                 await self._budgets.pay_prompt(tenant, len(request.prompt_ids))
-                async with aclosing(self._session(request, tenant).events()) as events:
-                    async for event in events:
-                        yield event
+                with self.drafter_streams.opened(None if request.drafts_locally else request.drafter):
+                    async with aclosing(self._session(request, tenant).events()) as events:
+                        async for event in events:
+                            yield event
 
     def _session(self, request: Request, tenant: Tenant) -> Session:
         pace = self._budgets.pace_of(tenant)

@@ -185,6 +185,7 @@ class DraftSide(Side):
                 max_nodes=verdict.draft_nodes,
                 draft_ahead=verdict.draft_ahead,
                 correction=verdict.correction,
+                late_draft=verdict.late_draft,
             )
         )
 

@@ -9,10 +9,12 @@ from typing import Any
 from ray import serve
 
 from cluster.config import Config, TargetConfig
+from cluster.scaling_config import ScalingConfig
 from cluster.tier_config import for_drafter, for_router, for_target
 from deployments.directory import drafter_deployment_name
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
+from deployments.scaling import Tier, autoscaling_config
 from deployments.serve_ingress import ServeIngressDeployment
 from deployments.target import TargetDeployment
 
@@ -44,25 +46,31 @@ def build(config: Config, token: str) -> serve.Application:
 
 
 def _router(config: Config) -> serve.Deployment:
-    kind: type = RouterDeployment if config.cluster.front == "grpc" else ServeIngressDeployment
+    cluster = config.cluster
+    kind: type = RouterDeployment if cluster.front == "grpc" else ServeIngressDeployment
     return _deployment(
         for_router(config),
-        kind if config.cluster.http_port is None else serve.ingress()(kind),
+        kind if cluster.http_port is None else serve.ingress()(kind),
         name="router",
-        num_replicas=config.cluster.routers,
-        ray_actor_options={"num_cpus": config.cluster.router_num_cpus},
+        **_size(config, "router", cluster.routers, cluster.router_autoscaling),
+        ray_actor_options={"num_cpus": cluster.router_num_cpus, "resources": cluster.router_resources},
+        # Told to routers that run, too: a change of scaling replaces none.
+        user_config={name: drafter.wake_streams for name, drafter in config.resting_drafters.items()},
     )
 
 
 def _target(config: Config) -> serve.Deployment:
     target = config.target
-    resources = {"num_cpus": target.num_cpus, "num_gpus": target.num_gpus}
     return _deployment(
         for_target(config),
         TargetDeployment,
         name="target",
-        num_replicas=target.replicas,
-        ray_actor_options=resources,
+        **_size(config, "target", target.replicas, target.autoscaling),
+        ray_actor_options={
+            "num_cpus": target.num_cpus,
+            "num_gpus": target.num_gpus,
+            "resources": target.resources,
+        },
         **_place_of_shards(target),
     )
 
@@ -71,8 +79,8 @@ def _place_of_shards(target: TargetConfig) -> dict[str, Any]:
     """Room for all shards of a replica, the replica itself first. Shards talk over loopback: one machine holds them."""
     if target.shards == 1:
         return {}
-    bundle = {"CPU": target.num_cpus, "GPU": target.num_gpus}
-    bundles = [{kind: count for kind, count in bundle.items() if count > 0}] * target.shards
+    of_each = {kind: n for kind, n in (("CPU", target.num_cpus), ("GPU", target.num_gpus)) if n > 0}
+    bundles = [of_each | target.resources, *[of_each] * (target.shards - 1)]
     return {"placement_group_bundles": bundles, "placement_group_strategy": "STRICT_PACK"}
 
 
@@ -82,9 +90,20 @@ def _drafter(config: Config, name: str) -> serve.Deployment:
         for_drafter(config, name),
         DrafterDeployment,
         name=drafter_deployment_name(name),
-        num_replicas=drafter.replicas,
-        ray_actor_options={"num_cpus": drafter.num_cpus, "num_gpus": drafter.num_gpus},
+        **_size(config, "drafter", drafter.replicas, drafter.autoscaling),
+        ray_actor_options={
+            "num_cpus": drafter.num_cpus,
+            "num_gpus": drafter.num_gpus,
+            "resources": drafter.resources,
+        },
     )
+
+
+def _size(config: Config, tier: Tier, count: int, scaling: ScalingConfig | None) -> dict[str, Any]:
+    """A fixed number of replicas, or how many there may be."""
+    if scaling is None:
+        return {"num_replicas": count}
+    return {"autoscaling_config": autoscaling_config(tier, scaling, config.limits.max_concurrent_streams)}
 
 
 def _deployment(of_tier: Config, kind: type, **options: Any) -> serve.Deployment:

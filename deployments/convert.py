@@ -268,6 +268,7 @@ def _observe_to_pb(observe: Observe) -> pb.Observe:
         max_nodes=observe.max_nodes,
         draft_ahead=observe.draft_ahead,
         correction=observe.correction,
+        late_draft=observe.late_draft,
     )
 
 
@@ -279,6 +280,7 @@ def _observe_from_pb(observe: pb.Observe) -> Observe:
         max_nodes=observe.max_nodes,
         draft_ahead=observe.draft_ahead,
         correction=observe.correction,
+        late_draft=observe.late_draft,
     )
 
 

@@ -20,6 +20,7 @@ from cluster.errors import InvalidRequest
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
 from cluster.model_files import target_facts
 from deployments.adaptation import version_folder
+from deployments.draft_load import DraftLoad
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
@@ -68,6 +69,7 @@ class DraftService:
         self._following: asyncio.Task[None] | None = None
         self._queue = DraftQueue(drafter)
         self._events = asyncio.get_running_loop()
+        self._load = DraftLoad(self._events.time)
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
         self._error: BaseException | None = None
@@ -96,6 +98,10 @@ class DraftService:
         if self._error is not None:
             raise RuntimeError("the drafter stopped") from self._error
 
+    def scaling_signals(self) -> dict[str, float]:
+        """What its tier is scaled by, since the last call."""
+        return self._load.signals(len(self._sessions))
+
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
     def hello(self) -> Hello:
@@ -110,6 +116,7 @@ class DraftService:
         version = self.versions.open(session_id, request) if self.versions is not None else ""
         self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
         self._drafter_ids[key] = session_id
+        self._load.opened(len(self._sessions))
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
         self._queue.open(DraftSession(session_id, request.token_ids, params, version), request.max_draft_tokens)
@@ -125,6 +132,8 @@ class DraftService:
         self._check_tokens(body.token_ids)
         verdict = DraftVerdict(session_id, body.token_ids, body.num_accepted, body.draft_ahead)
         self._queue.commit(Committed(body.base_length, verdict, body.max_nodes))
+        if body.max_nodes:
+            self._load.asked(session_id, late=body.late_draft)
         if self.versions is not None:
             self.versions.observe(session_id, body)
         self._schedule_turn()
@@ -152,6 +161,7 @@ class DraftService:
 
     def _turn(self) -> None:
         self._next_turn = None
+        began = self._events.time()
         if self._preparing is not None:
             self._preparing.cancel()
         for block in self._queue.turn():
@@ -161,6 +171,7 @@ class DraftService:
                 session.untold_version = ""
                 body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
+        self._load.worked(began)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 
     def _prepare(self) -> None:

@@ -25,11 +25,18 @@ class DrafterDeployment:
         trainer = TrainerClient(config, drafter_name) if learns else None
         service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
+        self._signals = service.scaling_signals
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting: asyncio.Task[None] | None = None
         if service.versions is not None:
             self._reporting = asyncio.create_task(LearnerMetrics(drafter_name, service.versions).run())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._signals()
+
+    async def wake(self) -> None:
+        """Nothing. While there is no replica a call that waits is demand for one."""
 
     def check_health(self) -> None:
         self._replica.check_health()

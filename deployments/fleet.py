@@ -38,6 +38,10 @@ class GrpcFleet:
         names = {client.registration.deployment for client in self._clients.values() if client.is_ready}
         return tuple(sorted(names))
 
+    def drafts_pay(self) -> bool:
+        """Whether a target asks for drafts at present."""
+        return any(not target.load.is_plain for target in self.targets())
+
     async def changed(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from deployments.generation import Generation
 from deployments.openai_api import OpenAiApi
 from deployments.peer_client import Identity
 from deployments.tls import connector
+from deployments.waking import DrafterWaker, by_drafter
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ TENANTS_S = 1.0
 class Router:
     """Everything of a router but its deployment."""
 
-    def __init__(self, config: Config, directory: DirectoryClient, token: str) -> None:
+    def __init__(self, config: Config, directory: DirectoryClient, token: str, tiers: Sequence[object] = ()) -> None:
+        """`tiers` are the handles of the target and of each drafter of a tier; without them no drafter is woken."""
         self._config = config
         self._id = f"router-{uuid.uuid4().hex[:12]}"
         self._directory = directory
@@ -69,6 +72,8 @@ class Router:
             time.monotonic,
         )
         self._service = service
+        drafters = by_drafter([*config.tier_drafters], tiers)
+        self._waker = DrafterWaker(drafters, service.drafter_streams, self._fleet)
         self.generation = Generation(service)
         self._front = Front(self.generation, config.limits.slow_reader_s)
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,9 +97,18 @@ class Router:
             asyncio.create_task(self._fleet.follow(self._directory)),
             asyncio.create_task(self._budgets.keep_settled()),
             asyncio.create_task(self._tell_health()),
+            asyncio.create_task(self._waker.run()),
         ]
         if self._config.tenants_file is not None:
             self._tasks.append(asyncio.create_task(self._follow_tenants(self._config.tenants_file)))
+
+    def wake_for(self, thresholds: Mapping[str, int]) -> None:
+        """From now on these drafters may rest, and are started when so many streams would use them."""
+        self._waker.thresholds = dict(thresholds)
+
+    def scaling_signals(self) -> dict[str, float]:
+        """What its tier is scaled by."""
+        return {"streams": float(self._service.admission.num_streams)}
 
     def check_health(self) -> None:
         """Raises when something that should run for ever has ended."""
@@ -110,6 +124,7 @@ class Router:
         await self._front.stop(self._config.limits.drain_s)
         for task in self._tasks:
             task.cancel()
+        self._waker.stop()
         await self._fleet.stop()
 
     async def _tell_health(self) -> None:
@@ -117,7 +132,7 @@ class Router:
             connected = self._fleet.connected()
             await self._front.set_health("", "target" in connected)
             for name in ("target", *map(drafter_deployment_name, self._config.tier_drafters)):
-                await self._front.set_health(name, name in connected)
+                await self._front.set_health(name, name in connected or name in self._waker.resting)
             await self._fleet.changed(HEALTH_S)
 
     async def _follow_tenants(self, path: Path) -> None:
@@ -135,14 +150,20 @@ class Router:
 
 
 class RouterDeployment:
-    """One router replica. The tiers are arguments so that one application holds them all; calls do not use them."""
+    """One router replica. The tiers are arguments so that one application holds them all, and to wake drafters."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
-        self._router = Router(config, DirectoryClient(directory_name), token)
+        self._router = Router(config, DirectoryClient(directory_name), token, tiers)
         await self._router.start()
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return self._router.openai_app()
+
+    def reconfigure(self, thresholds: Mapping[str, int]) -> None:
+        self._router.wake_for(thresholds)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._router.scaling_signals()
 
     def check_health(self) -> None:
         self._router.check_health()

@@ -20,6 +20,7 @@ from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
+from cluster.scaling_config import ScalingConfig
 from cluster.tls import check_certificates, clear_text
 from deployments.own_ray import connected_address, connected_ray  # before Ray itself: it sets what Ray reads
 
@@ -193,22 +194,28 @@ def _deploy(config: Config) -> None:
 
 
 def _wait_until_ready(config: Config) -> tuple[str, int]:
-    """The front's address, once every router is connected to the target and to every drafter."""
+    """The front's address, once every router is connected to the target and to every drafter that may not rest."""
     directory = start_directory(directory_name(config))
-    wanted = ["target", *map(drafter_deployment_name, config.tier_drafters)]
+    awake = [name for name in config.tier_drafters if name not in config.resting_drafters]
+    wanted = ["target", *map(drafter_deployment_name, awake)]
+    num_routers = _least(config.cluster.routers, config.cluster.router_autoscaling)
+    num_targets = _least(config.target.replicas, config.target.autoscaling)
     deadline = time.monotonic() + READY_TIMEOUT_S
     missing = ["router"]
     while time.monotonic() < deadline:
         registrations: list[Registration] = ray.get(directory.replicas.remote())
         routers = [item for item in registrations if item.kind == "router"]
-        num_targets = sum(item.kind == "target" for item in registrations)
-        if len(routers) >= config.cluster.routers and num_targets >= config.target.replicas:
+        if len(routers) >= num_routers and sum(item.kind == "target" for item in registrations) >= num_targets:
             missing = [name for name in wanted if not all(name in router.connected for router in routers)]
             if not missing:
                 host, _, port = routers[0].address.rpartition(":")
                 return host, config.cluster.grpc_port if config.cluster.front == "serve" else int(port)
         time.sleep(_POLL_S)
     raise _NotReady(f"not ready after {READY_TIMEOUT_S:g} s; still missing: {', '.join(missing)}; see Ray's logs")
+
+
+def _least(count: int, scaling: ScalingConfig | None) -> int:
+    return count if scaling is None else scaling.min_replicas
 
 
 def _last_line(text: str) -> str:

@@ -6,7 +6,7 @@ that fail: callers get status and message without the finer code. It suits clust
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from ray.serve.grpc_util import RayServegRPCContext
@@ -28,11 +28,17 @@ class Refused(Exception):
 
 
 class ServeIngressDeployment:
-    """One router replica behind the proxy. The tiers are arguments so that one application holds them all."""
+    """One router replica behind the proxy; otherwise as `RouterDeployment`."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
-        self._router = Router(config, DirectoryClient(directory_name), token)
+        self._router = Router(config, DirectoryClient(directory_name), token, tiers)
         await self._router.start()
+
+    def reconfigure(self, thresholds: Mapping[str, int]) -> None:
+        self._router.wake_for(thresholds)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._router.scaling_signals()
 
     async def GenerateStream(
         self, request: pb.GenerateRequest, grpc_context: RayServegRPCContext

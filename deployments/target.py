@@ -29,9 +29,13 @@ class TargetDeployment:
             shards.watch(lambda reason: None if self._is_leaving else end_replica(reason))
         service = TargetService(config, new_replica_id("target"), token, engine)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
+        self._signals = service.scaling_signals
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
         self._reporting = asyncio.create_task(TargetMetrics(service).run())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._signals()
 
     def check_health(self) -> None:
         self._replica.check_health()

@@ -123,6 +123,18 @@ class TargetService:
             stale_drafts=engine.counters.stale_drafts + self._num_unreadable,
         )
 
+    def scaling_signals(self) -> dict[str, float]:
+        """What its tier is scaled by: the fields of `cluster.demand.TargetSignals` at this moment."""
+        engine = self._engine
+        config, pool = engine.scheduler.config, engine.scheduler.pool
+        num_chunks = engine.num_prefill_tokens / config.prefill_chunk
+        return {
+            "sessions": len(self._sessions) / config.max_running,
+            "kv": 1 - engine.num_free_pages / pool.num_usable,
+            "prefilling": float(num_chunks > 0),
+            "prefill_s": num_chunks * engine.scheduler.predicted_step_s,
+        }
+
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
     def hello(self) -> Hello:

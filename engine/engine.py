@@ -385,6 +385,12 @@ class Engine:
         """Sequences without KV pages. May be asked from another thread: what is counted is a copy."""
         return sum(not sequence.admitted for sequence in list(self.scheduler.sequences.values()))
 
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Tokens of prompts that are not read yet. May be asked from another thread."""
+        sequences = list(self.scheduler.sequences.values())
+        return sum(sequence.num_pending for sequence in sequences if sequence.is_prefilling and not sequence.is_paused)
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages, sequences and counters agree."""
         self.scheduler.check_integrity()

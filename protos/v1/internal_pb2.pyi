@@ -172,20 +172,22 @@ class Correction(_message.Message):
     def __init__(self, position: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., probs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Observe(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "max_nodes", "draft_ahead", "correction")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "max_nodes", "draft_ahead", "correction", "late_draft")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     MAX_NODES_FIELD_NUMBER: _ClassVar[int]
     DRAFT_AHEAD_FIELD_NUMBER: _ClassVar[int]
     CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    LATE_DRAFT_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
     max_nodes: int
     draft_ahead: bool
     correction: bytes
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., max_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., correction: _Optional[bytes] = ...) -> None: ...
+    late_draft: bool
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., max_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., correction: _Optional[bytes] = ..., late_draft: _Optional[bool] = ...) -> None: ...
 
 class Resync(_message.Message):
     __slots__ = ("have_length",)

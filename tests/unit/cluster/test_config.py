@@ -183,3 +183,43 @@ def test_configuration_cannot_be_changed(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         config.target = Config.model_validate({"target": {"model": "x"}}).target
+
+
+def test_scaling_limits_and_counts_leave_replicas_as_they_are(tmp_path: Path) -> None:
+    fixed = load(write(tmp_path, GOOD), ["target.replicas=2"])
+    scaled = load(
+        write(tmp_path, GOOD),
+        [
+            "target.autoscaling={max_replicas: 4, kv: 0.5}",
+            "drafters.de.autoscaling={min_replicas: 0, max_replicas: 3, wake_streams: 2}",
+            "cluster.router_autoscaling={max_replicas: 2}",
+        ],
+    )
+
+    assert scaled.without_counts() == fixed.without_counts()
+    assert {name: drafter.wake_streams for name, drafter in scaled.resting_drafters.items()} == {"de": 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("target.autoscaling={max_replicas: 4, min_replicas: 5}", "min_replicas: 5 exceeds max_replicas 4"),
+        ("target.autoscaling={max_replicas: 4, min_replicas: 0}", "target.autoscaling.min_replicas: found 0"),
+        ("target.autoscaling={max_replica: 4}", "target.autoscaling.max_replica: unknown key"),
+        ("target.autoscaling={}", "target.autoscaling.max_replicas: missing"),
+        ("target.autoscaling={max_replicas: 4, kv: 80}", "target.autoscaling.kv: found 80"),
+        ("drafters.ngram.autoscaling={max_replicas: 4}", "a drafter in the target's step has no replicas"),
+        ("target.resources={GPU: 1}", "'GPU' has a key of its own; use num_gpus"),
+        ("cluster.router_resources={a b: 1}", "found 'a b'"),
+    ],
+)
+def test_scaling_that_cannot_be_is_refused(tmp_path: Path, override: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(write(tmp_path, GOOD), [override])
+
+    assert complaint in str(refused.value)
+
+
+def test_a_fixed_number_beside_scaling_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="autoscaling: set beside replicas: 2, which is a fixed number; remove one"):
+        load(write(tmp_path, GOOD), ["target.replicas=2", "target.autoscaling={max_replicas: 4}"])

@@ -137,6 +137,9 @@ async def test_late_draft_is_an_undrafted_round(tokenizer: Tokenizer, clock: Fak
 
     assert text_of(events) == "abcdef"
     assert finished_of(events).figures.late_drafts == finished_of(events).figures.rounds == 6
+    # The drafter hears of it: its tier is scaled by that.
+    told = [body.late_draft for body in drafter.channels[0].sent if isinstance(body, Observe)]
+    assert not told[0] and all(told[1:]) and len(told) > 1
 
 
 async def test_lost_drafter_frees_the_target_from_waiting(tokenizer: Tokenizer, clock: FakeClock) -> None:

@@ -86,7 +86,7 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Heartbeat, u32, u32, u32, st.booleans()),
     st.builds(GoAway, number),
     st.builds(Close, error),
-    st.builds(Observe, u64, ids, u32, u32, st.booleans(), data),
+    st.builds(Observe, u64, ids, u32, u32, st.booleans(), data, st.booleans()),
 )
 
 
