@@ -15,8 +15,10 @@ from itertools import count
 
 import torch
 
+from cluster import catalogue as metrics
 from cluster.config import Config
 from cluster.errors import InvalidRequest
+from cluster.measures import Measures
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
 from cluster.model_files import target_facts
 from deployments.adaptation import version_folder
@@ -71,6 +73,9 @@ class DraftService:
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
         self._error: BaseException | None = None
+        self._measures = Measures()
+        self._blocks = self._measures.total(metrics.BLOCKS, name)
+        self._turns = self._measures.observations(metrics.TURN, name)
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._drafter_ids: dict[SessionKey, int] = {}
@@ -95,6 +100,13 @@ class DraftService:
         """Raise if the drafter has failed."""
         if self._error is not None:
             raise RuntimeError("the drafter stopped") from self._error
+
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        self._measures.set(metrics.DRAFTER_SESSIONS, len(self._sessions), self._name)
+        if self.versions is not None:
+            self._measures.set(metrics.ANSWERS_UNLEARNED, self.versions.num_dropped, self._name)
+        return self._measures
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -154,6 +166,7 @@ class DraftService:
         self._next_turn = None
         if self._preparing is not None:
             self._preparing.cancel()
+        begun_s = self._events.time()
         for block in self._queue.turn():
             session = self._sessions.get(block.session_id)
             if session is not None:
@@ -161,6 +174,8 @@ class DraftService:
                 session.untold_version = ""
                 body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
+                self._blocks.value += 1
+        self._turns.observe(self._events.time() - begun_s)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 
     def _prepare(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from deployments.directory import DirectoryClient, Registration
@@ -37,6 +38,11 @@ class GrpcFleet:
         """The deployments with a replica that sessions may be opened at."""
         names = {client.registration.deployment for client in self._clients.values() if client.is_ready}
         return tuple(sorted(names))
+
+    def num_replicas(self, deployments: Sequence[str]) -> list[tuple[str, int]]:
+        """How many replicas of each deployment sessions may be opened at."""
+        ready = Counter(client.registration.deployment for client in self._clients.values() if client.is_ready)
+        return [(name, ready[name]) for name in deployments]
 
     async def changed(self, timeout_s: float) -> None:
         try:

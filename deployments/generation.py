@@ -38,6 +38,7 @@ class Generation:
             request_id=request_id,
             tenant_name=_text(metadata, TENANT_METADATA),
             key=_text(metadata, KEY_METADATA),
+            traceparent=_text(metadata, "traceparent"),
         )
         try:
             async with aclosing(events):

@@ -10,21 +10,25 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from cluster import catalogue as metrics
 from cluster.budgets import Budgets
+from cluster.call_metrics import CallMetrics
 from cluster.config import Config
 from cluster.config_file import with_tenants
 from cluster.errors import ConfigError
 from cluster.language import LanguageDetector
+from cluster.measures import Measures
 from cluster.model_files import target_facts
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
 from cluster.text import Tokenizer
-from cluster.tls import front_files, tier_files
+from cluster.tls import expiries, front_files, tier_files
 from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
 from deployments.file_stamps import FileStamp, stamp_of
 from deployments.fleet import GrpcFleet
 from deployments.front import Front
 from deployments.generation import Generation
+from deployments.metrics import Exporter
 from deployments.peer_client import Identity
 from deployments.tls import connector
 
@@ -53,7 +57,8 @@ class Router:
             ),
             connector(tier_files(config)),
         )
-        self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic)
+        self._metrics = CallMetrics(config, Measures(), time.monotonic)
+        self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic, self._metrics.hit_limit)
         service = GenerationService(
             config,
             target_facts(config),
@@ -62,6 +67,7 @@ class Router:
             self._fleet,
             self._budgets,
             time.monotonic,
+            self._metrics,
         )
         self._service = service
         self.generation = Generation(service)
@@ -103,6 +109,16 @@ class Router:
             task.cancel()
         await self._fleet.stop()
 
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        measures, config = self._metrics.measures, self._config
+        measures.set(metrics.MAX_STREAMS, config.limits.max_concurrent_streams)
+        for name, count in self._fleet.num_replicas(("target", *map(drafter_deployment_name, config.tier_drafters))):
+            measures.set(metrics.CONNECTED, count, name)
+        for section, expires in expiries(config).items():
+            measures.set(metrics.CERTIFICATE_EXPIRY, expires, section)
+        return measures
+
     async def _tell_health(self) -> None:
         while True:
             connected = self._fleet.connected()
@@ -119,7 +135,9 @@ class Router:
             if stamp != seen:
                 seen = stamp
                 try:
-                    self._service.use_tenants((await asyncio.to_thread(with_tenants, self._config)).tenants)
+                    config = await asyncio.to_thread(with_tenants, self._config)
+                    self._service.use_tenants(config.tenants)
+                    self._metrics.use_tenants(config)
                 except ConfigError as error:
                     logger.error("the tenants stay as they are: %s", error)
             await asyncio.sleep(TENANTS_S)
@@ -131,9 +149,11 @@ class RouterDeployment:
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
         self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
+        self._reporting = asyncio.create_task(Exporter(self._router.measures).run())
 
     def check_health(self) -> None:
         self._router.check_health()
 
     async def __del__(self) -> None:
+        self._reporting.cancel()
         await self._router.stop()

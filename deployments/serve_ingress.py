@@ -6,6 +6,7 @@ that fail: callers get status and message without the finer code. It suits clust
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -14,6 +15,7 @@ from ray.serve.grpc_util import RayServegRPCContext
 from cluster.config import Config
 from cluster.errors import PolydraftError
 from deployments.directory import DirectoryClient
+from deployments.metrics import Exporter
 from deployments.public import event_to_pb, join_events
 from deployments.router import Router
 from deployments.status import status_of, trailing_metadata
@@ -32,6 +34,7 @@ class ServeIngressDeployment:
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
         self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
+        self._reporting = asyncio.create_task(Exporter(self._router.measures).run())
 
     async def GenerateStream(
         self, request: pb.GenerateRequest, grpc_context: RayServegRPCContext
@@ -56,6 +59,7 @@ class ServeIngressDeployment:
         self._router.check_health()
 
     async def __del__(self) -> None:
+        self._reporting.cancel()
         await self._router.stop()
 
 

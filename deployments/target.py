@@ -17,14 +17,14 @@ class TargetDeployment:
         self, config: Config, directory_name: str, token: str
     ) -> None:
         # Here and not above: `serve` imports this module to build the application and must not load torch.
-        from deployments.metrics import TargetMetrics
+        from deployments.metrics import Exporter
         from deployments.target_service import TargetService
 
         service = TargetService(config, new_replica_id("target"), token)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
-        self._reporting = asyncio.create_task(TargetMetrics(service).run())
+        self._reporting = asyncio.create_task(Exporter(service.measures).run())
 
     def check_health(self) -> None:
         self._replica.check_health()

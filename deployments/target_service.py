@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from cluster.config import Config
 from cluster.errors import ContextTooLong, InternalError, Overloaded, PolydraftError
+from cluster.measures import Measures
 from cluster.messages import (
     Block,
     Credit,
@@ -28,6 +29,7 @@ from cluster.probes import tokenizer_hash
 from deployments.corrections import correction_to_bytes
 from deployments.engines import configured_engine
 from deployments.peer_server import PeerServer, SessionKey
+from deployments.target_metrics import TargetMetrics
 from deployments.trees import tree_from_bytes
 from engine.engine import CannotServe, Engine, StepOutcome
 from engine.identity import numerics_id, target_id
@@ -49,22 +51,9 @@ class _Session:
     key: SessionKey
     epoch: int
     tenant: str
+    drafter: str
+    """Whose blocks it gets; may be empty."""
     verdicts: list[Verdict] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class TargetCounts:
-    """What a target counts since its start."""
-
-    draft_lengths: Mapping[int, int] = field(default_factory=dict)
-    """How often blocks of so many nodes were asked for."""
-    late_drafts: int = 0
-    prefix_hit_tokens: int = 0
-    preemptions: int = 0
-    failed: int = 0
-    """Sequences for which the model gave no numbers."""
-    stale_drafts: int = 0
-    """Blocks that were dropped: they build on another sequence, or hold no tree."""
 
 
 class TargetService:
@@ -73,6 +62,7 @@ class TargetService:
     def __init__(self, config: Config, replica_id: str, token: str) -> None:
         target = config.target
         self._engine = configured_engine(config)
+        self._metrics = TargetMetrics(config, self._engine)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
         self._ids = count(1)
@@ -109,17 +99,10 @@ class TargetService:
         """Raise if the engine's thread has died."""
         self._loop.check_health()
 
-    def counts(self) -> TargetCounts:
-        """For metrics; may miss what the engine is counting at this moment."""
-        engine = self._engine
-        return TargetCounts(
-            draft_lengths=dict(engine.draft_lengths.chosen.copy()),
-            late_drafts=engine.counters.late_drafts,
-            prefix_hit_tokens=engine.counters.prefixes.hit_tokens,
-            preemptions=engine.scheduler.num_preemptions,
-            failed=engine.counters.failed,
-            stale_drafts=engine.counters.stale_drafts + self._num_unreadable,
-        )
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        self._metrics.refresh(len(self._sessions), self._num_unreadable)
+        return self._metrics.measures
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -139,7 +122,7 @@ class TargetService:
         if self._num_sessions[request.tenant] >= self._max_of_tenant:
             raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch, request.tenant)
+        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter)
         self._num_sessions[request.tenant] += 1
         self._engine_ids[key] = session_id
         opened = OpenRequest(
@@ -229,6 +212,7 @@ class TargetService:
             session = self._sessions.get(outcome.session_id)
             if session is None:
                 continue
+            self._metrics.count(session.drafter, outcome)
             if outcome.finish is Finish.FAILED:
                 logger.error(
                     "session %d of %s: the model gave no numbers after %d tokens",
