@@ -293,6 +293,8 @@ class RayConfig(_Section):
     object_store_memory_mb: Annotated[int, Field(ge=80)] = 100
     num_cpus: Count | None = None
     """Absent: as many as the machine has."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Where a Ray of its own tells its metrics, without a key and on all addresses; 0: any free one."""
 
 
 class Config(_Section):

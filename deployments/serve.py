@@ -147,7 +147,11 @@ def _ray(config: Config) -> contextlib.AbstractContextManager[Path]:
     """The Ray that the configuration names, or one of our own."""
     settings = config.ray
     return connected_ray(
-        settings.address, settings.num_cpus, settings.object_store_memory_mb, dashboard=settings.dashboard
+        settings.address,
+        settings.num_cpus,
+        settings.object_store_memory_mb,
+        dashboard=settings.dashboard,
+        metrics_port=settings.metrics_port,
     )
 
 

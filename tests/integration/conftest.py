@@ -15,7 +15,7 @@ import pytest_asyncio
 from benchmarks.chaos.victims import Kind, ready
 from deployments.processes import Process, descendants
 from polydraft.client import AsyncClient
-from polydraft.commands.child_cluster import cluster
+from polydraft.commands.child_cluster import cluster, free_port
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "local.yaml"
@@ -27,6 +27,7 @@ class RunningCluster:
 
     address: str
     tenants_file: Path
+    metrics_port: int
 
     @asynccontextmanager
     async def client(self, tenant: str | None = None, key: str | None = None) -> AsyncIterator[AsyncClient]:
@@ -40,8 +41,11 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     tenants_file.write_text("{}\n")
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     overrides.append(f"tenants_file={tenants_file}")
+    metrics_port = free_port()
+    overrides.append(f"ray.metrics_port={metrics_port}")
+    os.environ.update(RAY_metrics_report_interval_ms="1000")  # tests do not wait for ten seconds
     async with cluster(str(CONFIG), overrides) as address:
-        yield RunningCluster(address, tenants_file)
+        yield RunningCluster(address, tenants_file, metrics_port)
     assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 
