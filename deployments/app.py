@@ -9,7 +9,7 @@ from typing import Any
 from ray import serve
 
 from cluster.config import Config
-from deployments.directory import drafter_deployment_name
+from deployments.directory import drafter_deployment_name, named_directory
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
 from deployments.serve_ingress import ServeIngressDeployment
@@ -29,7 +29,7 @@ _END_S = 5.0
 
 def directory_name(config: Config) -> str:
     """Name of the directory actor."""
-    return f"{config.cluster.name}-directory"
+    return named_directory(config.cluster.name)
 
 
 def build(config: Config, token: str) -> serve.Application:

@@ -108,6 +108,10 @@ class DraftService:
             self._measures.set(metrics.ANSWERS_UNLEARNED, self.versions.num_dropped, self._name)
         return self._measures
 
+    def facts(self) -> dict[str, str]:
+        versions = self.versions.current if self.versions is not None else {}
+        return {f"version {tenant}": str(number) for tenant, number in versions.items()}
+
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
     def hello(self) -> Hello:

@@ -21,6 +21,7 @@ from cluster.measures import Measures
 from cluster.model_files import target_facts
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
+from cluster.status import Report
 from cluster.text import Tokenizer
 from cluster.tls import expiries, front_files, tier_files
 from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
@@ -45,6 +46,7 @@ class Router:
         self._config = config
         self._id = f"router-{uuid.uuid4().hex[:12]}"
         self._directory = directory
+        self._started_at = time.time()
         model = config.target.model
         self._fleet = GrpcFleet(
             Identity(
@@ -82,7 +84,9 @@ class Router:
         port = await self._front.start(cluster.host, port, front_files(self._config))
         me = Registration("router", "router", self._id, f"{cluster.host}:{port}")
         self._registering = asyncio.create_task(
-            self._directory.keep_registered(lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed)
+            self._directory.keep_registered(
+                lambda: replace(me, connected=self._fleet.connected()), self._report, self._fleet.changed
+            )
         )
         self._tasks = [
             self._registering,
@@ -108,6 +112,11 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await self._fleet.stop()
+
+    def _report(self) -> Report:
+        config = self._config
+        facts = {f"language {tag}": config.drafter_of_language.get(tag, "") for tag in config.known_languages}
+        return Report(self._started_at, tuple(self.measures().samples()), facts)
 
     def measures(self) -> Measures:
         """All that is counted, up to now."""

@@ -57,8 +57,9 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
         with _signals() as hangup, _ray(config), _application(config):
             host, port = _wait_until_ready(config)
             _tell(f"ready grpc={host}:{port}")
+            where = f"--cluster {config.cluster.name} --ray {connected_address()}"
+            sys.stderr.write(f"status: polydraft status {where}\n")
             for name in adapting_drafters(config):
-                where = f"--cluster {config.cluster.name} --ray {connected_address()}"
                 sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:
                 hangup.wait()

@@ -104,6 +104,9 @@ class TargetService:
         self._metrics.refresh(len(self._sessions), self._num_unreadable)
         return self._metrics.measures
 
+    def facts(self) -> dict[str, str]:
+        return {"target": self._hello.target_id}
+
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
     def hello(self) -> Hello:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +17,10 @@ import pytest
 import pytest_asyncio
 
 from cluster.dashboards.pages import DASHBOARDS
+from deployments.processes import descendants
 from polydraft.commands.demo_sentences import LANGUAGE_NAMES, demo_prompts
 from polydraft.errors import PolydraftError
+from tests.conftest import ROOT
 from tests.integration.conftest import RunningCluster, kill, replicas
 from tests.integration.prometheus import Prometheus, prometheus
 from tests.prometheus.promql import named_in
@@ -70,6 +78,41 @@ async def test_every_panel_and_alert_has_its_metrics(running_cluster: RunningClu
 
 def _as_grafana_asks(expr: str) -> str:
     return expr.replace("$application", ".*").replace("$__rate_interval", "1m")
+
+
+def _polydraft(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polydraft", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+
+def _ray_address() -> str:
+    """Of the Ray below this process: others may run on the machine."""
+    titles = "\n".join(process.title for process in descendants(os.getpid()))
+    found = re.search(r"--gcs-address=(\S+)", titles)
+    assert found is not None
+    return found[1]
+
+
+async def test_operators_see_the_cluster_at_one_look_and_live(running_cluster: RunningCluster) -> None:
+    where = ["--ray", await asyncio.to_thread(_ray_address)]
+    status, told, picture, elsewhere, _ = await asyncio.gather(
+        asyncio.to_thread(_polydraft, "status", *where),
+        asyncio.to_thread(_polydraft, "status", "--json", *where),
+        asyncio.to_thread(_polydraft, "top", "--once", "--interval", "8", *where),
+        asyncio.to_thread(_polydraft, "status", "--cluster", "elsewhere", *where),
+        _ask_everything(running_cluster),
+    )
+
+    assert elsewhere.returncode == 2 and "this Ray runs no cluster 'elsewhere'" in elsewhere.stderr
+    assert status.returncode == told.returncode == 0, status.stderr + told.stderr
+    assert status.stdout.startswith("cluster polydraft: whole")
+    replicas = json.loads(told.stdout)["replicas"]
+    kinds = Counter(replica["kind"] for replica in replicas)
+    assert kinds == {"router": 1, "target": 2, "drafter": len(LANGUAGE_NAMES)}
+    assert len({replica["numerics_id"] for replica in replicas if replica["kind"] == "target"}) == 1
+    lines = picture.stdout.splitlines()
+    assert {line.split()[0] for line in lines if line} >= {*LANGUAGE_NAMES, "target", "router", "default", "drafter-de"}
+    assert int(next(line for line in lines if line.startswith("de ")).split()[1]) > 0
 
 
 async def test_losing_all_targets_fires_its_alert_and_their_return_ends_it(
