@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from cluster.config_observing import LoggingConfig, TracingConfig
 from cluster.keys import HASH_PATTERN, MAX_HASHES
 
 
@@ -311,6 +312,8 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     tls: TlsConfig = TlsConfig()
+    logging: LoggingConfig = LoggingConfig()
+    tracing: TracingConfig = TracingConfig()
     ray: RayConfig = RayConfig()
 
     @property

@@ -77,6 +77,10 @@ class Open:
     """Of a target: how many likely tokens to tell where it overrules a draft; 0: nothing."""
     weight: float = 1.0
     """Of a target: the tenant's share of it while others want theirs."""
+    request_id: str = ""
+    """As the caller was told it; for logs."""
+    traceparent: str = ""
+    """W3C trace context of the request's span; empty: it is not traced."""
 
 
 @dataclass(frozen=True, slots=True)

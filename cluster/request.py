@@ -102,6 +102,8 @@ class Request:
     resume: Resume | None = None
     correction_top_k: int = 0
     """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
+    traceparent: str = ""
+    """W3C trace context of the request's span, for the replicas; empty: it is not traced."""
 
 
 def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:

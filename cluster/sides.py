@@ -112,6 +112,8 @@ class TargetSide(Side):
                 credit_tokens=self._credit_tokens,
                 correction_top_k=request.correction_top_k,
                 weight=request.weight,
+                request_id=request.request_id,
+                traceparent=request.traceparent,
             ),
         )
 
@@ -151,6 +153,8 @@ class DraftSide(Side):
                 max_tokens=request.max_tokens,
                 tenant=request.tenant,
                 max_draft_tokens=request.max_draft_tokens,
+                request_id=request.request_id,
+                traceparent=request.traceparent,
             )
             if self._open(peer, body):
                 return True

@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.logs import configure
 from cluster.measures import Measures
 from deployments.directory import NAMESPACE
 
@@ -46,6 +47,7 @@ class TrainerActor:
         from deployments.metrics import Exporter
         from training.online.trainer import DrafterTrainer
 
+        configure(config.logging, f"trainer-{drafter}")
         os.nice(_NICENESS)
         torch.set_num_threads(1)
         base, directory = config.drafters[drafter].model, config.adaptation.directory

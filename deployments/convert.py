@@ -150,6 +150,8 @@ def _open_to_pb(body: Open) -> pb.Open:
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
         weight=body.weight,
+        request_id=body.request_id,
+        traceparent=body.traceparent,
     )
 
 
@@ -168,6 +170,8 @@ def _open_from_pb(body: pb.Open) -> Open:
         credit_tokens=body.credit_tokens,
         correction_top_k=body.correction_top_k,
         weight=body.weight if math.isfinite(body.weight) and body.weight > 0 else 1.0,
+        request_id=body.request_id,
+        traceparent=body.traceparent,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.config import Config
+from cluster.logs import configure
 from cluster.tls import tier_files
 from deployments.adaptation import TrainerClient
 from deployments.directory import DirectoryClient
@@ -23,7 +24,9 @@ class DrafterDeployment:
 
         learns = bool(config.adapting_tenants_of(drafter_name))
         trainer = TrainerClient(config, drafter_name) if learns else None
-        service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
+        replica_id = new_replica_id(drafter_name)
+        configure(config.logging, replica_id)
+        service = DraftService(config, drafter_name, replica_id, token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))

@@ -44,8 +44,7 @@ class Generation:
             async with aclosing(events):
                 async for event in events:
                     yield event
-        except PolydraftError as error:
-            logger.info("request %s: %s", request_id, error.code)
+        except PolydraftError:
             raise
         except Exception:
             logger.exception("request %s failed", request_id)

@@ -17,8 +17,10 @@ from cluster.config import Config
 from cluster.config_file import with_tenants
 from cluster.errors import ConfigError
 from cluster.language import LanguageDetector
+from cluster.logs import CallLog, configure
 from cluster.measures import Measures
 from cluster.model_files import target_facts
+from cluster.observing import Observers
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
 from cluster.status import Report
@@ -69,7 +71,7 @@ class Router:
             self._fleet,
             self._budgets,
             time.monotonic,
-            self._metrics,
+            Observers([self._metrics, CallLog(time.monotonic)]),
         )
         self._service = service
         self.generation = Generation(service)
@@ -156,6 +158,7 @@ class RouterDeployment:
     """One router replica. The tiers are arguments so that one application holds them all; calls do not use them."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
+        configure(config.logging, "router")
         self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
         self._reporting = asyncio.create_task(Exporter(self._router.measures).run())

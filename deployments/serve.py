@@ -19,6 +19,7 @@ from types import FrameType
 from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
+from cluster.logs import configure
 from cluster.model_files import check_models, target_facts
 from cluster.tls import check_certificates, clear_text
 from deployments.own_ray import connected_address, connected_ray  # before Ray itself: it sets what Ray reads
@@ -51,6 +52,7 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     changes = [*overrides, *([f"cluster.grpc_port={grpc_port}"] if grpc_port is not None else [])]
     config = _checked(config_path, changes)
     _check_port(config)
+    configure(config.logging, "serve")
     for what in clear_text(config):
         logger.warning("%s", what)
     try:

@@ -14,6 +14,7 @@ from ray.serve.grpc_util import RayServegRPCContext
 
 from cluster.config import Config
 from cluster.errors import PolydraftError
+from cluster.logs import configure
 from deployments.directory import DirectoryClient
 from deployments.metrics import Exporter
 from deployments.public import event_to_pb, join_events
@@ -32,6 +33,7 @@ class ServeIngressDeployment:
     """One router replica behind the proxy. The tiers are arguments so that one application holds them all."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
+        configure(config.logging, "router")
         self._router = Router(config, DirectoryClient(directory_name), token)
         await self._router.start()
         self._reporting = asyncio.create_task(Exporter(self._router.measures).run())

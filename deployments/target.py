@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.config import Config
+from cluster.logs import configure
 from cluster.tls import tier_files
 from deployments.directory import DirectoryClient
 from deployments.replica import Replica, new_replica_id
@@ -20,7 +21,9 @@ class TargetDeployment:
         from deployments.metrics import Exporter
         from deployments.target_service import TargetService
 
-        service = TargetService(config, new_replica_id("target"), token)
+        replica_id = new_replica_id("target")
+        configure(config.logging, replica_id)
+        service = TargetService(config, replica_id, token)
         self._replica = Replica("target", "target", service, DirectoryClient(directory_name))
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))

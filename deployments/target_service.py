@@ -53,6 +53,7 @@ class _Session:
     tenant: str
     drafter: str
     """Whose blocks it gets; may be empty."""
+    request_id: str
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -125,7 +126,7 @@ class TargetService:
         if self._num_sessions[request.tenant] >= self._max_of_tenant:
             raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter)
+        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id)
         self._num_sessions[request.tenant] += 1
         self._engine_ids[key] = session_id
         opened = OpenRequest(
@@ -222,6 +223,7 @@ class TargetService:
                     session.key.session,
                     session.key.router_id,
                     outcome.length,
+                    extra={"about": {"request_id": session.request_id, "tenant": session.tenant}},
                 )
                 self._refuse(outcome.session_id, InternalError(_NO_NUMBERS))
             else:

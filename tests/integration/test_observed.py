@@ -58,6 +58,11 @@ async def _ask_everything(cluster: RunningCluster) -> None:
             await client.generate("Hallo", language="xx")
 
 
+async def _keep_asking(cluster: RunningCluster) -> None:
+    while True:
+        await _ask_everything(cluster)
+
+
 async def test_every_panel_and_alert_has_its_metrics(running_cluster: RunningCluster, watching: Prometheus) -> None:
     await _ask_everything(running_cluster)
     exprs = [query.expr for page in DASHBOARDS for panel in page.panels for query in panel.queries]
@@ -95,13 +100,14 @@ def _ray_address() -> str:
 
 async def test_operators_see_the_cluster_at_one_look_and_live(running_cluster: RunningCluster) -> None:
     where = ["--ray", await asyncio.to_thread(_ray_address)]
-    status, told, picture, elsewhere, _ = await asyncio.gather(
+    asking = asyncio.create_task(_keep_asking(running_cluster))
+    status, told, picture, elsewhere = await asyncio.gather(
         asyncio.to_thread(_polydraft, "status", *where),
         asyncio.to_thread(_polydraft, "status", "--json", *where),
-        asyncio.to_thread(_polydraft, "top", "--once", "--interval", "8", *where),
+        asyncio.to_thread(_polydraft, "top", "--once", "--interval", "4", *where),
         asyncio.to_thread(_polydraft, "status", "--cluster", "elsewhere", *where),
-        _ask_everything(running_cluster),
     )
+    asking.cancel()
 
     assert elsewhere.returncode == 2 and "this Ray runs no cluster 'elsewhere'" in elsewhere.stderr
     assert status.returncode == told.returncode == 0, status.stderr + told.stderr
