@@ -62,6 +62,8 @@ class CallMetrics:
 class CallWatch:
     """Counts one call."""
 
+    traceparent = ""
+
     def __init__(self, of: CallMetrics, tenant: str) -> None:
         self._of = of
         self._tenant = tenant

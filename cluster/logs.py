@@ -104,6 +104,8 @@ class CallLog:
 class CallLogWatch:
     """One call."""
 
+    traceparent = ""
+
     def __init__(self, now: Callable[[], float], request_id: str, tenant: str) -> None:
         self._now, self._begun_s = now, now()
         self._about = {"request_id": request_id, "tenant": tenant}

@@ -19,6 +19,10 @@ OK = "OK"
 class Watch(Protocol):
     """Follows one call. Called on the event loop at every turn of an answer: quick, and never raises."""
 
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context for the replicas; empty: the call is not traced."""
+
     def prepared(self, request: Request) -> None:
         """The call was let in; language and drafter are known."""
 
@@ -50,6 +54,8 @@ class Observer(Protocol):
 
 class Unwatched:
     """Nobody follows."""
+
+    traceparent = ""
 
     def prepared(self, request: Request) -> None: ...
 
@@ -90,6 +96,7 @@ class Observers:
 class _Watches:
     def __init__(self, watches: Sequence[Watch]) -> None:
         self._watches = watches
+        self.traceparent = next((watch.traceparent for watch in watches if watch.traceparent), "")
 
     def _tell(self, tell: Callable[[Watch], None]) -> None:
         for watch in self._watches:

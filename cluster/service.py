@@ -7,6 +7,7 @@ import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from cluster import request as checks
@@ -114,6 +115,7 @@ class GenerationService:
             async with self._budgets.stream(tenant):
                 request = await self._prepare(raw, tenant, request_id)
                 await self._budgets.pay_prompt(tenant, len(request.prompt_ids))
+                request = replace(request, traceparent=watch.traceparent)
                 watch.prepared(request)
                 async with aclosing(self._session(request, tenant, watch).events()) as events:
                     async for event in events:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,6 +26,7 @@ from deployments.adaptation import version_folder
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
+from deployments.spans import spans_of
 from deployments.trees import tree_to_bytes
 from engine.draft_queue import Committed, DraftQueue
 from engine.drafters import Drafter
@@ -33,6 +35,9 @@ from engine.drafters.checkpoint import read_manifest
 from engine.drafters.versioned import VersionedDrafter
 from engine.sampling import SamplingParams
 from training.online.versions import version_path
+
+if TYPE_CHECKING:
+    from deployments.tracing import SessionSpan
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,8 @@ class _Session:
     epoch: int
     untold_version: str
     """Of its weights; told with its first block."""
+    spans: list[SessionSpan]
+    num_blocks: int = 0
 
 
 class DraftService:
@@ -73,6 +80,7 @@ class DraftService:
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
         self._error: BaseException | None = None
+        self._spans = spans_of(config, replica_id)
         self._measures = Measures()
         self._blocks = self._measures.total(metrics.BLOCKS, name)
         self._turns = self._measures.observations(metrics.TURN, name)
@@ -95,6 +103,8 @@ class DraftService:
         for handle in (self._next_turn, self._preparing, self._following):
             if handle is not None:
                 handle.cancel()
+        for source in self._spans:
+            source.stop()
 
     def check_health(self) -> None:
         """Raise if the drafter has failed."""
@@ -124,7 +134,8 @@ class DraftService:
         self._check_tokens(request.token_ids)
         session_id = next(self._ids)
         version = self.versions.open(session_id, request) if self.versions is not None else ""
-        self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
+        spans = [span for source in self._spans if (span := source.session("drafter", request)) is not None]
+        self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version), spans)
         self._drafter_ids[key] = session_id
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
@@ -148,7 +159,9 @@ class DraftService:
     def close(self, key: SessionKey) -> None:
         session_id = self._drafter_ids.pop(key, None)
         if session_id is not None:
-            del self._sessions[session_id]
+            session = self._sessions.pop(session_id)
+            for span in session.spans:
+                span.end({"blocks": session.num_blocks})
             if self.versions is not None:
                 self.versions.close(session_id)
             self._queue.close(session_id)
@@ -179,6 +192,7 @@ class DraftService:
                 body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
                 self._blocks.value += 1
+                session.num_blocks += 1
         self._turns.observe(self._events.time() - begun_s)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 

@@ -33,6 +33,7 @@ from deployments.front import Front
 from deployments.generation import Generation
 from deployments.metrics import Exporter
 from deployments.peer_client import Identity
+from deployments.spans import spans_of
 from deployments.tls import connector
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Router:
         )
         self._metrics = CallMetrics(config, Measures(), time.monotonic)
         self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic, self._metrics.hit_limit)
+        self._spans = spans_of(config, self._id)
         service = GenerationService(
             config,
             target_facts(config),
@@ -71,7 +73,7 @@ class Router:
             self._fleet,
             self._budgets,
             time.monotonic,
-            Observers([self._metrics, CallLog(time.monotonic)]),
+            Observers([self._metrics, CallLog(time.monotonic), *self._spans]),
         )
         self._service = service
         self.generation = Generation(service)
@@ -114,6 +116,8 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await self._fleet.stop()
+        for source in self._spans:
+            source.stop()
 
     def _report(self) -> Report:
         config = self._config

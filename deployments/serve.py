@@ -32,6 +32,7 @@ from deployments.adaptation import adapting_drafters, check_versions, start_trai
 from deployments.app import build, directory_name
 from deployments.directory import Registration, drafter_deployment_name, start_directory
 from deployments.serve_ingress import SERVICERS
+from deployments.spans import check_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def _checked(config_path: Path, changes: Sequence[str]) -> Config:
     check_models(config)
     target_facts(config)
     check_certificates(config)
+    check_tracing(config)
     if any(drafter.model is not None for drafter in config.target_drafters.values()):
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 from cluster.config import Config
 from cluster.errors import ContextTooLong, InternalError, Overloaded, PolydraftError
@@ -29,6 +30,7 @@ from cluster.probes import tokenizer_hash
 from deployments.corrections import correction_to_bytes
 from deployments.engines import configured_engine
 from deployments.peer_server import PeerServer, SessionKey
+from deployments.spans import spans_of
 from deployments.target_metrics import TargetMetrics
 from deployments.trees import tree_from_bytes
 from engine.engine import CannotServe, Engine, StepOutcome
@@ -37,6 +39,9 @@ from engine.loop import Command, EngineLoop
 from engine.sampling import SamplingParams
 from engine.session import Finish, LocalDrafting, OpenRequest
 from engine.tree import TokenTree
+
+if TYPE_CHECKING:
+    from deployments.tracing import SessionSpan
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,7 @@ class _Session:
     drafter: str
     """Whose blocks it gets; may be empty."""
     request_id: str
+    spans: list[SessionSpan]
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -63,6 +69,7 @@ class TargetService:
     def __init__(self, config: Config, replica_id: str, token: str) -> None:
         target = config.target
         self._engine = configured_engine(config)
+        self._spans = spans_of(config, replica_id)
         self._metrics = TargetMetrics(config, self._engine)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
@@ -95,6 +102,8 @@ class TargetService:
 
     def stop(self) -> None:
         self._loop.stop()
+        for source in self._spans:
+            source.stop()
 
     def check_health(self) -> None:
         """Raise if the engine's thread has died."""
@@ -126,7 +135,8 @@ class TargetService:
         if self._num_sessions[request.tenant] >= self._max_of_tenant:
             raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id)
+        spans = [span for source in self._spans if (span := source.session("target", request)) is not None]
+        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id, spans)
         self._num_sessions[request.tenant] += 1
         self._engine_ids[key] = session_id
         opened = OpenRequest(
@@ -172,6 +182,8 @@ class TargetService:
         session = self._sessions.pop(session_id, None)
         if session is not None:
             self._num_sessions[session.tenant] -= 1
+            for span in session.spans:
+                span.end({"verdicts": len(session.verdicts)})
         return session
 
     # -- between the loop and the engine -------------------------------------------------------------------------
