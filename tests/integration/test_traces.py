@@ -123,7 +123,7 @@ async def test_calls_begin_traces_of_their_own_and_headers_that_are_none_do_no_h
 
 
 def test_nothing_is_imported_while_tracing_is_off() -> None:
-    program = "import sys, deployments.router, deployments.target_service, deployments.draft_service;"
+    program = "import sys, deployments.router, deployments.serve;"
     program += "sys.exit('deployments.tracing' in sys.modules or 'opentelemetry.exporter.otlp' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
