@@ -6,10 +6,22 @@ from cluster.config import Config
 from cluster.routing import OFF, UNKNOWN_LANGUAGE
 
 OTHER = "other"
-MAX_TENANTS = 200
+MAX_NAMES = 200
 """Tenants come and go with their file; those that come after so many are counted together."""
 MAX_OFFSET = 16
 """Deeper nodes of drafts are counted together."""
+
+
+class Names:
+    """Names that come one by one from a configuration that this process does not have; so many are told apart."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def label(self, name: str) -> str:
+        if len(self._known) < MAX_NAMES:
+            self._known.add(name)
+        return name if name in self._known else OTHER
 
 
 class Labels:
@@ -24,7 +36,7 @@ class Labels:
     def use_tenants(self, config: Config) -> None:
         """The tenants have changed. Those that were known before stay known: their series are there."""
         for name in config.all_tenants:
-            if len(self._tenants) < MAX_TENANTS:
+            if len(self._tenants) < MAX_NAMES:
                 self._tenants.add(name)
 
     def tenant(self, name: str) -> str:

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster import catalogue as metrics
-from cluster.config import Config
-from cluster.labels import Labels, offset_label
+from cluster.labels import Names, offset_label
 from cluster.measures import Measures
 from engine.engine import Engine, StepOutcome
 
@@ -15,22 +14,26 @@ from engine.engine import Engine, StepOutcome
 class TargetMetrics:
     """Of one engine. `count` runs on the event loop, `refresh` before each report."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.measures = Measures()
         self._engine = engine
-        self._labels = Labels(config)
+        self._drafters = Names()
+        """Of tiers; routers name them."""
         self._walks: Counter[tuple[str, int, int]] = Counter()
         """Rounds with a draft: by drafter, depth compared and depth accepted."""
-        for drafter in config.drafters:
+
+    def opened(self, drafter: str) -> None:
+        """A session gets blocks of this drafter, if it is not empty; what it will be judged by is there from now on."""
+        if drafter:
             for metric in (metrics.LATE_DRAFTS, metrics.DRAFTED_ROUNDS):
-                self.measures.total(metric, drafter)
+                self.measures.total(metric, self._drafters.label(drafter))
 
     def count(self, drafter: str, outcome: StepOutcome) -> None:
         """One round of a session whose blocks come from this drafter; empty: it has none."""
         if outcome.late_draft:
-            self.measures.total(metrics.LATE_DRAFTS, self._labels.drafter(drafter)).value += 1
+            self.measures.total(metrics.LATE_DRAFTS, self._drafters.label(drafter)).value += 1
         if outcome.num_drafted:
-            self._walks[self._labels.drafter(drafter), outcome.num_compared, outcome.num_accepted] += 1
+            self._walks[self._drafters.label(drafter), outcome.num_compared, outcome.num_accepted] += 1
 
     def refresh(self, num_sessions: int, num_unreadable: int) -> None:
         """Everything that is counted elsewhere. May miss what the engine is counting at this moment."""

@@ -70,7 +70,7 @@ class TargetService:
         target = config.target
         self._engine = configured_engine(config)
         self._spans = spans_of(config, replica_id)
-        self._metrics = TargetMetrics(config, self._engine)
+        self._metrics = TargetMetrics(self._engine)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
         self._ids = count(1)
@@ -138,6 +138,7 @@ class TargetService:
         spans = [span for source in self._spans if (span := source.session("target", request)) is not None]
         self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id, spans)
         self._num_sessions[request.tenant] += 1
+        self._metrics.opened(request.drafter)
         self._engine_ids[key] = session_id
         opened = OpenRequest(
             session_id=session_id,

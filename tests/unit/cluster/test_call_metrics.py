@@ -16,7 +16,7 @@ from cluster.catalogue import CATALOGUE, Kind, Metric
 from cluster.config import Config
 from cluster.errors import Overloaded, PolydraftError, Unauthenticated
 from cluster.keys import hash_key
-from cluster.labels import MAX_TENANTS, OTHER, Labels
+from cluster.labels import MAX_NAMES, OTHER, Labels, Names
 from cluster.measures import Measures
 from cluster.model_files import TargetFacts
 from cluster.request import RawRequest
@@ -136,13 +136,22 @@ async def test_what_callers_send_makes_no_labels(counted: Counted) -> None:
 
 def test_tenants_that_come_and_go_are_bounded(counted: Counted) -> None:
     labels = Labels(counted.config)
-    for number in range(3 * MAX_TENANTS):
+    for number in range(3 * MAX_NAMES):
         tenants = {f"tenant-{number}": counted.config.tenants["slow"]}
         labels.use_tenants(counted.config.model_copy(update={"tenants": tenants}))
 
-    assert len(labels.tenants) == MAX_TENANTS
+    assert len(labels.tenants) == MAX_NAMES
     assert labels.tenant("tenant-0") == "tenant-0"
-    assert labels.tenant(f"tenant-{3 * MAX_TENANTS - 1}") == OTHER
+    assert labels.tenant(f"tenant-{3 * MAX_NAMES - 1}") == OTHER
+
+
+def test_names_that_come_from_elsewhere_are_bounded() -> None:
+    names = Names()
+
+    labels = {names.label(f"drafter-{number}") for number in range(3 * MAX_NAMES)}
+
+    assert len(labels) == MAX_NAMES + 1 and OTHER in labels
+    assert names.label("drafter-0") == "drafter-0"
 
 
 @pytest.mark.parametrize("metric", CATALOGUE.values(), ids=lambda metric: metric.name)
