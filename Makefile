@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := protos/v1/types.proto protos/v1/generate.proto protos/v1/internal.proto
 
-.PHONY: install demo test gpu-test verify check format protos
+.PHONY: install demo test gpu-test verify check format protos dashboards
 
 install: $(INSTALLED)
 
@@ -38,3 +38,6 @@ verify: install
 
 protos: install
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+dashboards: install
+	$(BIN)/python -m cluster.dashboards

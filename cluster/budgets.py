@@ -46,9 +46,13 @@ class _Account:
 class Budgets:
     """One event loop, no locks beyond it. `keep_settled` runs for as long as calls are taken."""
 
-    def __init__(self, settle: Settle, now: Callable[[], float]) -> None:
+    def __init__(
+        self, settle: Settle, now: Callable[[], float], on_limit: Callable[[str, Meter], None] | None = None
+    ) -> None:
+        """`on_limit` hears of the tenant and the meter whenever a call is refused or an answer has to pause."""
         self._settle_with_all = settle
         self._now = now
+        self._on_limit = on_limit
         self._accounts: dict[tuple[str, Meter], _Account] = {}
         self._asking = asyncio.Lock()
         self._own = Ledger()
@@ -124,6 +128,8 @@ class Budgets:
         while account.left <= 0:  # what was granted may be given back, or spent by others, before this goes on
             retry_after_s = account.empty_until_s - self._now()
             if retry_after_s > 0:
+                if self._on_limit is not None:
+                    self._on_limit(account.tenant, account.meter)
                 limit = f"{account.configured:g} {account.meter.value}"
                 raise Overloaded(f"tenant '{account.tenant}' is at its limit of {limit}; try later", retry_after_s)
             async with self._asking:  # whoever waited here may find what another was granted

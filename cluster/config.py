@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from cluster.config_observing import LoggingConfig, TracingConfig
 from cluster.keys import HASH_PATTERN, MAX_HASHES
 from cluster.scaling_config import DrafterScaling, Resources, RouterScaling, ScalingConfig, TargetScaling
 from cluster.schema import Count, Seconds
@@ -324,6 +325,8 @@ class RayConfig(_Section):
     object_store_memory_mb: Annotated[int, Field(ge=80)] = 100
     num_cpus: Count | None = None
     """Absent: as many as the machine has."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Where a Ray of its own tells its metrics, without a key and on all addresses; 0: any free one."""
 
 
 class Config(_Section):
@@ -340,6 +343,8 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
     tls: TlsConfig = TlsConfig()
+    logging: LoggingConfig = LoggingConfig()
+    tracing: TracingConfig = TracingConfig()
     ray: RayConfig = RayConfig()
 
     @property

@@ -91,5 +91,13 @@ class InternalError(PolydraftError):
     code = "INTERNAL"
 
 
+CODES = (
+    *(InvalidRequest.code, UnsupportedLanguage.code, UnknownDrafter.code, ContextTooLong.code, NotImplementedYet.code),
+    *(Unauthenticated.code, Overloaded.code, Unavailable.code, TargetChanged.code),
+    *(Cancelled.code, DeadlineExceeded.code, InternalError.code),
+)
+"""All that a call can end with."""
+
+
 class ConfigError(ValueError):
     """The configuration is wrong: where, what was found, what to do."""

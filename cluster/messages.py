@@ -88,6 +88,10 @@ class Open:
     """Of a target: the tenant's share of it while others want theirs."""
     logprobs: int | None = None
     """Of a target: tell log-probabilities of each token and of so many likeliest ones; None: of none."""
+    request_id: str = ""
+    """As the caller was told it; for logs."""
+    traceparent: str = ""
+    """W3C trace context of the request's span; empty: it is not traced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,8 @@ class Request:
     """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
     logprobs: int | None = None
     """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
+    traceparent: str = ""
+    """W3C trace context of the request's span, for the replicas; empty: it is not traced."""
 
 
 def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:

@@ -7,6 +7,7 @@ import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from cluster import request as checks
@@ -14,9 +15,10 @@ from cluster.admission import Admission
 from cluster.budgets import Budgets
 from cluster.chat import ChatTurn
 from cluster.config import Config, TenantConfig
-from cluster.errors import TargetChanged
+from cluster.errors import Cancelled, InternalError, PolydraftError, TargetChanged, Unauthenticated
 from cluster.events import Event
 from cluster.model_files import TargetFacts
+from cluster.observing import OK, Observer, Unobserved, Watch
 from cluster.peers import Fleet
 from cluster.request import RawRequest, Request
 from cluster.routing import DrafterChoice, choose_drafter, choose_language
@@ -52,6 +54,7 @@ class GenerationService:
         fleet: Fleet,
         budgets: Budgets,
         now: Callable[[], float],
+        observer: Observer | None = None,
     ) -> None:
         self._config = config
         self._facts = facts
@@ -60,6 +63,7 @@ class GenerationService:
         self._fleet = fleet
         self._budgets = budgets
         self._now = now
+        self._observer = observer or Unobserved()
         self._numbers = itertools.count(1)
         self._settings = SessionSettings(
             credit_tokens=config.limits.credit_tokens,
@@ -75,25 +79,54 @@ class GenerationService:
 
     def check_caller(self, tenant_name: str, key: str) -> None:
         """Unauthenticated if the key is not the tenant's."""
-        authenticate(self._config.all_tenants, tenant_name, key)
+        self._authenticated(tenant_name, key)
+
+    def _authenticated(self, tenant_name: str, key: str) -> Tenant:
+        try:
+            return authenticate(self._config.all_tenants, tenant_name, key)
+        except Unauthenticated as error:
+            self._observer.refused(tenant_name, error.code)
+            raise
 
     async def answer(
-        self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = ""
+        self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = "", traceparent: str = ""
     ) -> AsyncGenerator[Event, None]:
         """The events of one answer; raises PolydraftError."""
-        tenant = authenticate(self._config.all_tenants, tenant_name, key)
+        tenant = self._authenticated(tenant_name, key)
+        watch = self._observer.call(request_id, tenant.name, traceparent)
+        code = InternalError.code
+        try:
+            async with aclosing(self._events(raw, tenant, request_id, watch)) as events:
+                async for event in events:
+                    watch.wrote(event)
+                    yield event
+            code = OK
+        except PolydraftError as error:
+            code = error.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            code = Cancelled.code
+            raise
+        finally:
+            watch.ended(code)
+
+    async def _events(
+        self, raw: RawRequest, tenant: Tenant, request_id: str, watch: Watch
+    ) -> AsyncGenerator[Event, None]:
         with self.admission.admitted():
             async with self._budgets.stream(tenant):
                 request = await self._prepare(raw, tenant, request_id)
                 await self._budgets.pay_prompt(tenant, len(request.prompt_ids))
+                request = replace(request, traceparent=watch.traceparent)
+                watch.prepared(request)
                 with self.drafter_streams.opened(None if request.drafts_locally else request.drafter):
-                    async with aclosing(self._session(request, tenant).events()) as events:
+                    async with aclosing(self._session(request, tenant, watch).events()) as events:
                         async for event in events:
                             yield event
 
-    def _session(self, request: Request, tenant: Tenant) -> Session:
-        pace = self._budgets.pace_of(tenant)
-        return Session(next(self._numbers), request, self._fleet, self._tokenizer, self._settings, pace, self._now)
+    def _session(self, request: Request, tenant: Tenant, watch: Watch) -> Session:
+        pace, number = self._budgets.pace_of(tenant), next(self._numbers)
+        return Session(number, request, self._fleet, self._tokenizer, self._settings, pace, self._now, watch)
 
     async def _prepare(self, raw: RawRequest, tenant: Tenant, request_id: str) -> Request:
         limits = self._config.limits

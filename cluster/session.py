@@ -16,6 +16,7 @@ from cluster.answer import Answer
 from cluster.errors import Overloaded, TargetChanged, Unavailable
 from cluster.events import Chunk, Event, Started
 from cluster.messages import Block, Close, FinishReason, GoAway, LocalDraft, Message, Verdict
+from cluster.observing import Unwatched, Watch
 from cluster.peers import Fleet, PeerLost, TargetPeer
 from cluster.request import Request
 from cluster.routing import OFF, choose_target
@@ -58,12 +59,14 @@ class Session:
         settings: SessionSettings,
         pace: Pace,
         now: Callable[[], float],
+        watch: Watch | None = None,
     ) -> None:
         self._request = request
         self._fleet = fleet
         self._settings = settings
         self._pace = pace
         self._now = now
+        self._watch = watch or Unwatched()
         self._deadline = now() + request.time_budget_s if request.time_budget_s else None
         self._inbox: Inbox = asyncio.Queue()
         self._answer = Answer(request, tokenizer)
@@ -101,7 +104,7 @@ class Session:
             if likely is not None and likely.load.is_plain:
                 self._draft.defer(self._fleet)
             else:
-                self._draft.open(self._fleet, self._request, self._answer)
+                self._open_draft()
         peer = await self._open_target()
         if peer is None:
             raise Unavailable("no target replica was there within the time budget; try again later")
@@ -175,6 +178,7 @@ class Session:
         if verdict.base_length < self._answer.length:
             self.num_stale += 1
             return None
+        self._watch.committed(verdict, is_prefill=self._target.expects_prefill)
         chunk = self._answer.take(verdict, is_prefill=self._target.expects_prefill)
         self._target.expects_prefill = False
         self._hash = verdict.hash
@@ -191,15 +195,22 @@ class Session:
         elif self._draft.is_deferred:
             if verdict.draft_nodes > 0:
                 self._open_deferred(verdict)
-        elif self._draft.open(self._fleet, self._request, self._answer):
+        elif self._open_draft():
             self._target.send(wait_again(self._answer, self._hash))
 
     def _open_deferred(self, verdict: Verdict) -> None:
         """The target asks for blocks after all."""
-        if self._draft.open(self._fleet, self._request, self._answer):
+        if self._open_draft():
             self._draft.ask(verdict)
         else:
             self._target.send(stop_waiting(self._answer, self._hash))
+
+    def _open_draft(self) -> bool:
+        """At any replica of the drafter. False when there is none to try."""
+        if not self._draft.open(self._fleet, self._request, self._answer):
+            return False
+        self._watch.opened("drafter", self._draft.replica_id)
+        return True
 
     def _from_drafter(self, item: Message | PeerLost) -> None:
         match item.body if isinstance(item, Message) else item:
@@ -212,11 +223,13 @@ class Session:
                     self.num_stale += 1
             case PeerLost() | Close() | GoAway():
                 # The next verdict opens at another replica if there is one.
+                self._watch.lost("drafter", self._draft.replica_id)
                 self._draft.abandon(item)
                 self._target.send(stop_waiting(self._answer, self._hash))
 
     async def _replace_target(self, reason: Message | PeerLost) -> None:
         """Go on at another replica; the text is the same by invariance."""
+        self._watch.lost("target", self._target.replica_id)
         self._target.abandon(reason)
         self._answer.count_failover()
         self._num_losses += 1
@@ -241,6 +254,8 @@ class Session:
                 else:
                     raise self._no_target()
             elif finished or self._target.open(peer, self._request, self._answer, self._local_draft()):
+                if not finished:
+                    self._watch.opened("target", peer.replica_id)
                 return peer
 
     def _candidates(self) -> list[TargetPeer]:

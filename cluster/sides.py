@@ -113,6 +113,8 @@ class TargetSide(Side):
                 correction_top_k=request.correction_top_k,
                 weight=request.weight,
                 logprobs=request.logprobs,
+                request_id=request.request_id,
+                traceparent=request.traceparent,
             ),
         )
 
@@ -152,6 +154,8 @@ class DraftSide(Side):
                 max_tokens=request.max_tokens,
                 tenant=request.tenant,
                 max_draft_tokens=request.max_draft_tokens,
+                request_id=request.request_id,
+                traceparent=request.traceparent,
             )
             if self._open(peer, body):
                 return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
 
 from cluster.config import Config
 from cluster.errors import ConfigError
@@ -137,6 +140,17 @@ def check_certificates(config: Config) -> None:
     for files in (front_files(config), tier_files(config)):
         if files is not None:
             files.read()
+
+
+def expiries(config: Config) -> dict[str, float]:
+    """Unix time when the certificate of each section of `tls` expires; without those that cannot be read now."""
+    found: dict[str, float] = {}
+    for section, files in (("front", front_files(config)), ("tiers", tier_files(config))):
+        if files is not None:
+            with contextlib.suppress(OSError, ValueError):
+                certificate = x509.load_pem_x509_certificate(files.certificate.path.read_bytes())
+                found[section] = certificate.not_valid_after_utc.timestamp()
+    return found
 
 
 def clear_text(config: Config) -> list[str]:

@@ -19,6 +19,8 @@ from ray.exceptions import RayError
 
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.logs import configure
+from cluster.measures import Measures
 from deployments.directory import NAMESPACE
 
 if TYPE_CHECKING:  # the process that builds the application must not load torch
@@ -41,16 +43,19 @@ class TrainerActor:
     def __init__(self, config: Config, drafter: str) -> None:
         import torch
 
-        from deployments.adaptation_metrics import TrainerMetrics
+        from deployments.adaptation_metrics import trainer_measures
+        from deployments.metrics import Exporter
         from training.online.trainer import DrafterTrainer
 
+        configure(config.logging, f"trainer-{drafter}")
         os.nice(_NICENESS)
         torch.set_num_threads(1)
         base, directory = config.drafters[drafter].model, config.adaptation.directory
         assert base is not None and directory is not None, drafter
         tenants = config.adapting_tenants_of(drafter)
         self._trainer = DrafterTrainer(base, directory / drafter, tenants, learning_settings(config))
-        self._metrics = TrainerMetrics(drafter, self._trainer)
+        measures = Measures()
+        self._metrics = Exporter(lambda: trainer_measures(measures, drafter, self._trainer), in_serve=False)
         self._has_news = threading.Event()
         self._error: BaseException | None = None
         threading.Thread(target=self._work, name="trainer", daemon=True).start()

@@ -11,7 +11,7 @@ from ray import serve
 from cluster.config import Config, TargetConfig
 from cluster.scaling_config import ScalingConfig
 from cluster.tier_config import for_drafter, for_router, for_target
-from deployments.directory import drafter_deployment_name
+from deployments.directory import drafter_deployment_name, named_directory
 from deployments.drafter import DrafterDeployment
 from deployments.router import RouterDeployment
 from deployments.scaling import Tier, autoscaling_config
@@ -32,7 +32,7 @@ _END_S = 5.0
 
 def directory_name(config: Config) -> str:
     """Name of the directory actor."""
-    return f"{config.cluster.name}-directory"
+    return named_directory(config.cluster.name)
 
 
 def build(config: Config, token: str) -> serve.Application:

@@ -152,6 +152,8 @@ def _open_to_pb(body: Open) -> pb.Open:
         correction_top_k=body.correction_top_k,
         weight=body.weight,
         logprobs=body.logprobs,
+        request_id=body.request_id,
+        traceparent=body.traceparent,
     )
 
 
@@ -171,6 +173,8 @@ def _open_from_pb(body: pb.Open) -> Open:
         correction_top_k=body.correction_top_k,
         weight=body.weight if math.isfinite(body.weight) and body.weight > 0 else 1.0,
         logprobs=body.logprobs if body.HasField("logprobs") else None,
+        request_id=body.request_id,
+        traceparent=body.traceparent,
     )
 
 

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.ledger import Claim, Ledger, Settled
+from cluster.status import ReplicaStatus, Report
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Directory:
         self._clock = clock
         self._expiry_s = expiry_s
         self._seen: dict[str, tuple[float, Registration]] = {}
+        self._reports: dict[str, tuple[float, Report]] = {}
         self._ledger = Ledger()
 
     def token(self) -> str:
@@ -71,6 +73,17 @@ class Directory:
     def unregister(self, replica_id: str) -> None:
         """Remove at once; unknown ids are ignored."""
         self._seen.pop(replica_id, None)
+        self._reports.pop(replica_id, None)
+
+    def tell(self, replica_id: str, report: Report) -> None:
+        """Keep a replica's last report, for operators."""
+        self._reports[replica_id] = (self._clock(), report)
+
+    def status(self) -> list[ReplicaStatus]:
+        """All replicas with what they told last."""
+        registrations = self.replicas()
+        self._reports = {key: told for key, told in self._reports.items() if key in self._seen}
+        return [_status(one, *self._reports.get(one.replica_id, (0.0, None))) for one in registrations]
 
     def replicas(self) -> list[Registration]:
         """Those that registered within the expiry time, oldest first."""
@@ -88,6 +101,19 @@ class Directory:
         return self._ledger.num_held_streams(self._clock())
 
 
+def _status(registration: Registration, at_s: float, report: Report | None) -> ReplicaStatus:
+    return ReplicaStatus(
+        registration.kind,
+        registration.deployment,
+        registration.replica_id,
+        registration.address,
+        registration.numerics_id,
+        registration.connected,
+        at_s,
+        report,
+    )
+
+
 class DirectoryClient:
     """The actor as replicas and routers use it: a directory that is down is waited out, never an error."""
 
@@ -100,6 +126,9 @@ class DirectoryClient:
 
     async def unregister(self, replica_id: str) -> None:
         await self._call("unregister", replica_id)
+
+    async def tell(self, replica_id: str, report: Report) -> None:
+        await self._call("tell", replica_id, report)
 
     async def replicas(self) -> list[Registration] | None:
         """None while the directory is down."""
@@ -117,11 +146,16 @@ class DirectoryClient:
         return number if isinstance(number, int) else None
 
     async def keep_registered(
-        self, current: Callable[[], Registration], wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        current: Callable[[], Registration],
+        report: Callable[[], Report],
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Register what is current now and again until cancelled; `wait` may end early when something has changed."""
+        """Register and report now and again until cancelled; `wait` may end early when something has changed."""
         while True:
-            await self.register(current())
+            registration = current()
+            await self.register(registration)
+            await self.tell(registration.replica_id, report())
             await wait(REGISTER_S)
 
     async def _call(self, method: str, *arguments: object, timeout_s: float = _CALL_S) -> object:
@@ -138,6 +172,11 @@ class DirectoryClient:
 
 def drafter_deployment_name(name: str) -> str:
     return f"drafter-{name}"
+
+
+def named_directory(cluster: str) -> str:
+    """Name of a cluster's directory actor."""
+    return f"{cluster}-directory"
 
 
 def start_directory(name: str) -> Any:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
 
+from cluster import catalogue as metrics
 from cluster.config import Config
 from cluster.errors import InvalidRequest
+from cluster.measures import Measures
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
 from cluster.model_files import target_facts
 from deployments.adaptation import version_folder
@@ -24,6 +27,7 @@ from deployments.draft_load import DraftLoad
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
 from deployments.drafters import configured_drafter
 from deployments.peer_server import PeerServer, SessionKey
+from deployments.spans import spans_of
 from deployments.trees import tree_to_bytes
 from engine.draft_queue import Committed, DraftQueue
 from engine.drafters import Drafter
@@ -32,6 +36,9 @@ from engine.drafters.checkpoint import read_manifest
 from engine.drafters.versioned import VersionedDrafter
 from engine.sampling import SamplingParams
 from training.online.versions import version_path
+
+if TYPE_CHECKING:
+    from deployments.tracing import SessionSpan
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +52,8 @@ class _Session:
     epoch: int
     untold_version: str
     """Of its weights; told with its first block."""
+    spans: list[SessionSpan]
+    num_blocks: int = 0
 
 
 class DraftService:
@@ -73,6 +82,10 @@ class DraftService:
         self._next_turn: asyncio.Handle | None = None
         self._preparing: asyncio.Handle | None = None
         self._error: BaseException | None = None
+        self._spans = spans_of(config, replica_id)
+        self._measures = Measures()
+        self._blocks = self._measures.total(metrics.BLOCKS, name)
+        self._turns = self._measures.observations(metrics.TURN, name)
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._drafter_ids: dict[SessionKey, int] = {}
@@ -92,6 +105,8 @@ class DraftService:
         for handle in (self._next_turn, self._preparing, self._following):
             if handle is not None:
                 handle.cancel()
+        for source in self._spans:
+            source.stop()
 
     def check_health(self) -> None:
         """Raise if the drafter has failed."""
@@ -101,6 +116,17 @@ class DraftService:
     def scaling_signals(self) -> dict[str, float]:
         """What its tier is scaled by, since the last call."""
         return self._load.signals(len(self._sessions))
+
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        self._measures.set(metrics.DRAFTER_SESSIONS, len(self._sessions), self._name)
+        if self.versions is not None:
+            self._measures.set(metrics.ANSWERS_UNLEARNED, self.versions.num_dropped, self._name)
+        return self._measures
+
+    def facts(self) -> dict[str, str]:
+        versions = self.versions.current if self.versions is not None else {}
+        return {f"version {tenant}": str(number) for tenant, number in versions.items()}
 
     # -- SessionHandler ------------------------------------------------------------------------------------------
 
@@ -114,7 +140,8 @@ class DraftService:
         self._check_tokens(request.token_ids)
         session_id = next(self._ids)
         version = self.versions.open(session_id, request) if self.versions is not None else ""
-        self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version))
+        spans = [span for source in self._spans if (span := source.session("drafter", request)) is not None]
+        self._sessions[session_id] = _Session(key, epoch, version_name(self._name, version), spans)
         self._drafter_ids[key] = session_id
         self._load.opened(len(self._sessions))
         sampling = request.sampling
@@ -141,7 +168,9 @@ class DraftService:
     def close(self, key: SessionKey) -> None:
         session_id = self._drafter_ids.pop(key, None)
         if session_id is not None:
-            del self._sessions[session_id]
+            session = self._sessions.pop(session_id)
+            for span in session.spans:
+                span.end({"blocks": session.num_blocks})
             if self.versions is not None:
                 self.versions.close(session_id)
             self._queue.close(session_id)
@@ -161,9 +190,9 @@ class DraftService:
 
     def _turn(self) -> None:
         self._next_turn = None
-        began = self._events.time()
         if self._preparing is not None:
             self._preparing.cancel()
+        begun_s = self._events.time()
         for block in self._queue.turn():
             session = self._sessions.get(block.session_id)
             if session is not None:
@@ -171,7 +200,10 @@ class DraftService:
                 session.untold_version = ""
                 body = Block(block.base_length, block.base_hash, tree, drafter_version=version)
                 self.server.send(session.key, session.epoch, body)
-        self._load.worked(began)
+                self._blocks.value += 1
+                session.num_blocks += 1
+        self._load.worked(begun_s)
+        self._turns.observe(self._events.time() - begun_s)
         self._preparing = self._events.call_later(_IDLE_AFTER_S, self._guarded, self._prepare)
 
     def _prepare(self) -> None:

@@ -68,7 +68,8 @@ class DraftVersions:
         self._load = load
         self._trainer = trainer
         self._vocab_size = vocab_size
-        self._current = dict.fromkeys(tenants, 0)
+        self.current = dict.fromkeys(tenants, 0)
+        """By tenant, the version that its new sessions get."""
         self._followed: dict[int, _Followed] = {}
         self._waiting: dict[str, list[Transcript]] = {}
         self._num_waiting = 0
@@ -77,7 +78,7 @@ class DraftVersions:
 
     def open(self, session_id: int, request: Open) -> str:
         """Follow the session if its tenant adapts; the version that it drafts with, "" for the base."""
-        number = self._current.get(request.tenant)
+        number = self.current.get(request.tenant)
         if number is None:
             return ""
         version = _key(request.tenant, number)
@@ -121,9 +122,9 @@ class DraftVersions:
             self.num_dropped += num_sent
             return
         for tenant, number in current.items():
-            if tenant in self._current and number != self._current[tenant]:
+            if tenant in self.current and number != self.current[tenant]:
                 await self._switch(tenant, number)
-        in_use = {_key(tenant, number) for tenant, number in self._current.items()}
+        in_use = {_key(tenant, number) for tenant, number in self.current.items()}
         self._drafter.keep(in_use | {followed.version for followed in self._followed.values()})
 
     async def _switch(self, tenant: str, number: int) -> None:
@@ -133,9 +134,9 @@ class DraftVersions:
             try:
                 self._drafter.add(version, await asyncio.to_thread(self._load, tenant, number))
             except (ValueError, OSError) as error:
-                logger.warning("version %s cannot be loaded, %d stays: %s", version, self._current[tenant], error)
+                logger.warning("version %s cannot be loaded, %d stays: %s", version, self.current[tenant], error)
                 return
-        self._current[tenant] = number
+        self.current[tenant] = number
         logger.info("drafter %s serves %s with version %d", self._name, tenant, number)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cluster.config import Config
+from cluster.logs import configure
 from cluster.tls import tier_files
 from deployments.adaptation import TrainerClient
 from deployments.directory import DirectoryClient
@@ -18,19 +19,19 @@ class DrafterDeployment:
         self, config: Config, drafter_name: str, directory_name: str, token: str
     ) -> None:
         # Here and not above: `serve` imports this module to build the application and must not load torch.
-        from deployments.adaptation_metrics import LearnerMetrics
         from deployments.draft_service import DraftService
+        from deployments.metrics import Exporter
 
         learns = bool(config.adapting_tenants_of(drafter_name))
         trainer = TrainerClient(config, drafter_name) if learns else None
-        service = DraftService(config, drafter_name, new_replica_id(drafter_name), token, trainer)
+        replica_id = new_replica_id(drafter_name)
+        configure(config.logging, replica_id)
+        service = DraftService(config, drafter_name, replica_id, token, trainer)
         self._replica = Replica("drafter", drafter_name, service, DirectoryClient(directory_name))
         self._signals = service.scaling_signals
         self._drain_s = config.limits.drain_s
         await self._replica.start(config.cluster.host, tier_files(config))
-        self._reporting: asyncio.Task[None] | None = None
-        if service.versions is not None:
-            self._reporting = asyncio.create_task(LearnerMetrics(drafter_name, service.versions).run())
+        self._reporting = asyncio.create_task(Exporter(service.measures).run())
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         return self._signals()
@@ -42,6 +43,5 @@ class DrafterDeployment:
         self._replica.check_health()
 
     async def __del__(self) -> None:
-        if self._reporting is not None:
-            self._reporting.cancel()
+        self._reporting.cancel()
         await self._replica.stop(self._drain_s)

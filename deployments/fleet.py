@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from deployments.directory import DirectoryClient, Registration
@@ -41,6 +42,11 @@ class GrpcFleet:
     def drafts_pay(self) -> bool:
         """Whether a target asks for drafts at present."""
         return any(not target.load.is_plain for target in self.targets())
+
+    def num_replicas(self, deployments: Sequence[str]) -> list[tuple[str, int]]:
+        """How many replicas of each deployment sessions may be opened at."""
+        ready = Counter(client.registration.deployment for client in self._clients.values() if client.is_ready)
+        return [(name, ready[name]) for name in deployments]
 
     async def changed(self, timeout_s: float) -> None:
         try:

@@ -18,6 +18,7 @@ from protos.v1 import generate_pb2 as pb
 logger = logging.getLogger(__name__)
 
 TENANT_METADATA, KEY_METADATA = "polydraft-tenant", "polydraft-key"
+TRACE_METADATA = "traceparent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Caller:
 
     tenant: str
     key: str
+    traceparent: str = ""
+    """W3C trace context of the caller's span, if it has one."""
 
 
 class Generation:
@@ -49,13 +52,14 @@ class Generation:
     async def answer_raw(self, raw: RawRequest, caller: Caller) -> AsyncGenerator[Event, None]:
         """The events of one answer."""
         request_id = uuid.uuid4().hex[:16]
-        events = self._service.answer(raw, request_id=request_id, tenant_name=caller.tenant, key=caller.key)
+        events = self._service.answer(
+            raw, request_id=request_id, tenant_name=caller.tenant, key=caller.key, traceparent=caller.traceparent
+        )
         try:
             async with aclosing(events):
                 async for event in events:
                     yield event
-        except PolydraftError as error:
-            logger.info("request %s: %s", request_id, error.code)
+        except PolydraftError:
             raise
         except Exception:
             logger.exception("request %s failed", request_id)
@@ -63,7 +67,7 @@ class Generation:
 
 
 def _caller(metadata: Mapping[str, str | bytes]) -> Caller:
-    return Caller(_text(metadata, TENANT_METADATA), _text(metadata, KEY_METADATA))
+    return Caller(*(_text(metadata, key) for key in (TENANT_METADATA, KEY_METADATA, TRACE_METADATA)))
 
 
 def _text(metadata: Mapping[str, str | bytes], key: str) -> str:

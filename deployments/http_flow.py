@@ -24,7 +24,9 @@ MAX_BODY_BYTES = 4 << 20
 """As of a gRPC message."""
 IMPORT_PATH = f"{__name__}.middlewares"
 
-_PASSED_ON = frozenset({b"authorization", b"content-type", b"host", b"openai-organization", b"polydraft-tenant"})
+_PASSED_ON = frozenset(
+    {b"authorization", b"content-type", b"host", b"openai-organization", b"polydraft-tenant", b"traceparent"}
+)
 _MARK = (b"polydraft-flow", b"1")
 """A header that tells the router of this middleware."""
 _TAKEN, _TOO_LARGE = "polydraft.taken", "polydraft.too_large"

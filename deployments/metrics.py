@@ -1,59 +1,78 @@
-"""What a target tells Ray's metrics (`ray_polydraft_*` at the nodes' /metrics, tagged by Serve with the replica).
+"""What a process has counted, told to Ray's metrics: `ray_polydraft_*` at the metrics port of every node.
 
-| metric | kind | tags | meaning |
-|---|---|---|---|
-| polydraft_draft_length_choices | counter | nodes | how often blocks of that size were asked for (0: plain) |
-| polydraft_late_drafts | counter | | rounds that ran undrafted because their block came too late |
-| polydraft_stale_drafts | counter | | blocks that were dropped: they build on another sequence, or hold no tree |
-| polydraft_prefix_hit_tokens | counter | | tokens whose keys and values were found in shared pages |
-| polydraft_preemptions | counter | | sequences that lost their pages and were computed again |
-| polydraft_failed_sequences | counter | | sequences that were given up because the model gave no numbers |
+A gauge that is not told again disappears within half a minute, so all are told with each report; a counter is there
+from its first report on, be it at 0, so that its first increase is one. What there is: `cluster/catalogue.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-from ray.serve import metrics
+from ray.serve import metrics as serve_metrics
+from ray.util import metrics as ray_metrics
 
-from deployments.target_service import TargetCounts, TargetService
+from cluster.catalogue import Kind, Metric
+from cluster.measures import Labelled, Measures
 
-REPORT_S = 5.0
+REPORT_S = 1.0
+_SLICE = 100
+"""Observations of histograms told at a time, some 3 us each: what else is in this process must not wait for all."""
 
 
-class TargetMetrics:
-    """Reports a service's counts as long as `run` runs."""
+class Exporter:
+    """Reports the measures of one process."""
 
-    def __init__(self, service: TargetService) -> None:
-        self._service = service
-        self._told = TargetCounts()
-        self._lengths = metrics.Counter(
-            "polydraft_draft_length_choices", "Blocks asked for, by their number of nodes.", tag_keys=("nodes",)
-        )
-        self._late_drafts = metrics.Counter("polydraft_late_drafts", "Rounds whose block came too late.")
-        self._stale_drafts = metrics.Counter("polydraft_stale_drafts", "Blocks that were dropped.")
-        self._hit_tokens = metrics.Counter("polydraft_prefix_hit_tokens", "Tokens found in shared pages.")
-        self._preemptions = metrics.Counter("polydraft_preemptions", "Sequences that lost their pages.")
-        self._failed = metrics.Counter("polydraft_failed_sequences", "Sequences for which the model gave no numbers.")
+    def __init__(self, measures: Callable[[], Measures], *, in_serve: bool = True) -> None:
+        """`measures` gives them up to date. Not `in_serve`: an actor of our own."""
+        self._measures = measures
+        self._library: Any = serve_metrics if in_serve else ray_metrics  # the same names in both
+        self._exported: dict[Metric, Any] = {}
+        self._told: dict[tuple[Metric, Labelled], float] = {}
 
     async def run(self) -> None:
+        """Report every second until cancelled."""
         while True:
             await asyncio.sleep(REPORT_S)
-            self.report()
+            measures = self._report_totals()
+            for number, (metric, labels, value) in enumerate(measures.drain(), start=1):
+                self._metric(metric).observe(value, tags=_tags(metric, labels))
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
 
     def report(self) -> None:
-        """Add what has come since the last report."""
-        counts, told = self._service.counts(), self._told
-        for nodes, count in (Counter(counts.draft_lengths) - Counter(told.draft_lengths)).items():
-            self._lengths.inc(count, tags={"nodes": str(nodes)})
-        for counter, count in (
-            (self._late_drafts, counts.late_drafts - told.late_drafts),
-            (self._stale_drafts, counts.stale_drafts - told.stale_drafts),
-            (self._hit_tokens, counts.prefix_hit_tokens - told.prefix_hit_tokens),
-            (self._preemptions, counts.preemptions - told.preemptions),
-            (self._failed, counts.failed - told.failed),
-        ):
-            if count > 0:
-                counter.inc(count)
-        self._told = counts
+        """All at once, for processes where nothing waits."""
+        for metric, labels, value in self._report_totals().drain():
+            self._metric(metric).observe(value, tags=_tags(metric, labels))
+
+    def _report_totals(self) -> Measures:
+        measures = self._measures()
+        for metric, labels, value in measures.totals():
+            exported, tags = self._metric(metric), _tags(metric, labels)
+            if metric.kind is Kind.GAUGE:
+                exported.set(value, tags=tags)
+                continue
+            key = (metric, labels)
+            told = self._told.get(key)
+            if told is None or value > told:
+                exported._record(value - (told or 0.0), tags=tags)  # `inc` refuses the 0 of a first report
+                self._told[key] = value
+        return measures
+
+    def _metric(self, metric: Metric) -> Any:
+        found = self._exported.get(metric)
+        if found is None:
+            match metric.kind:
+                case Kind.COUNTER:
+                    found = self._library.Counter(metric.name, metric.help, metric.labels)
+                case Kind.GAUGE:
+                    found = self._library.Gauge(metric.name, metric.help, metric.labels)
+                case Kind.HISTOGRAM:
+                    found = self._library.Histogram(metric.name, metric.help, [*metric.buckets], metric.labels)
+            self._exported[metric] = found
+        return found
+
+
+def _tags(metric: Metric, labels: Labelled) -> dict[str, str]:
+    return dict(zip(metric.labels, labels, strict=True))

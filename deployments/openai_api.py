@@ -30,7 +30,7 @@ from cluster.openai.replies import Kind, Reply
 from cluster.openai.requests import ChatBody, CompletionBody, read_body
 from cluster.openai.token_texts import TokenTexts
 from cluster.text import Tokenizer
-from deployments.generation import Caller, Generation
+from deployments.generation import TRACE_METADATA, Caller, Generation
 from deployments.http_flow import MAX_BODY_BYTES, BodyTooLarge, Outlet, body_chunks
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def _caller(request: Request) -> Caller:
     tenant = request.headers.get(TENANT_HEADER, "")
     if not tenant and ":" in key:
         tenant, _, key = key.partition(":")
-    return Caller(tenant, key)
+    return Caller(tenant, key, request.headers.get(TRACE_METADATA, ""))
 
 
 def _answering(endpoint: Endpoint) -> Endpoint:

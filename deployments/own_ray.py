@@ -36,7 +36,12 @@ _END_GRACE_S = 10.0
 
 @contextlib.contextmanager
 def connected_ray(
-    address: str | None, num_cpus: int | None = None, object_store_memory_mb: int = 100, *, dashboard: bool = False
+    address: str | None,
+    num_cpus: int | None = None,
+    object_store_memory_mb: int = 100,
+    *,
+    dashboard: bool = False,
+    metrics_port: int = 0,
 ) -> Iterator[Path]:
     """A connection to the Ray at `address`, or without one a Ray of our own on this machine.
 
@@ -57,6 +62,7 @@ def connected_ray(
                 log_to_driver=False,
                 _temp_dir=str(directory),
                 _node_ip_address="127.0.0.1",
+                _metrics_export_port=metrics_port or None,
             )
         else:
             ray.init(address=address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False)

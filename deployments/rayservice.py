@@ -17,6 +17,7 @@ from ray import serve
 from cluster.config_file import from_mapping
 from cluster.model_files import check_models, target_facts
 from cluster.tls import check_certificates
+from deployments.spans import check_tracing
 from deployments.start import prepared
 
 
@@ -26,4 +27,5 @@ def application(args: dict[str, Any]) -> serve.Application:
     check_models(config)
     target_facts(config)
     check_certificates(config)
+    check_tracing(config)
     return prepared(config)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal, Protocol
 
+from cluster.measures import Measures
 from cluster.messages import Hello
+from cluster.status import Report
 from cluster.tls import PemFiles
 from deployments.addresses import advertised
 from deployments.directory import DirectoryClient, Registration
@@ -38,6 +41,12 @@ class Service(Protocol):
 
     def check_health(self) -> None: ...
 
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+
+    def facts(self) -> Mapping[str, str]:
+        """For `polydraft status`."""
+
 
 class Servicer:
     """`Sessions` of both services."""
@@ -66,6 +75,7 @@ class Replica:
         self._service = service
         self._directory = directory
         self._server = Server(Guard(), _OPTIONS)
+        self._started_at = time.time()
         self._registering: asyncio.Task[None] | None = None
 
     async def start(self, host: str, tls: PemFiles | None = None) -> None:
@@ -82,7 +92,10 @@ class Replica:
         hello = self._service.hello()
         address = f"{advertised(host)}:{port}"
         registration = Registration(self._kind, self._name, hello.peer_id, address, hello.numerics_id)
-        self._registering = asyncio.create_task(self._directory.keep_registered(lambda: registration))
+        self._registering = asyncio.create_task(self._directory.keep_registered(lambda: registration, self._report))
+
+    def _report(self) -> Report:
+        return Report(self._started_at, tuple(self._service.measures().samples()), self._service.facts())
 
     def check_health(self) -> None:
         """Raise if the replica must be replaced."""

@@ -13,24 +13,32 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from cluster import catalogue as metrics
 from cluster.budgets import Budgets
+from cluster.call_metrics import CallMetrics
 from cluster.config import Config
 from cluster.config_file import with_tenants
 from cluster.errors import ConfigError
 from cluster.language import LanguageDetector
+from cluster.logs import CallLog, configure
+from cluster.measures import Measures
 from cluster.model_files import target_facts
+from cluster.observing import Observers
 from cluster.probes import target_id, tokenizer_hash
 from cluster.service import GenerationService
+from cluster.status import Report
 from cluster.text import Tokenizer
-from cluster.tls import front_files, tier_files
+from cluster.tls import expiries, front_files, tier_files
 from deployments.addresses import advertised
 from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
 from deployments.file_stamps import FileStamp, stamp_of
 from deployments.fleet import GrpcFleet
 from deployments.front import Front
 from deployments.generation import Generation
+from deployments.metrics import Exporter
 from deployments.openai_api import OpenAiApi
 from deployments.peer_client import Identity
+from deployments.spans import spans_of
 from deployments.tls import connector
 from deployments.waking import DrafterWaker, by_drafter
 
@@ -48,6 +56,7 @@ class Router:
         self._config = config
         self._id = f"router-{uuid.uuid4().hex[:12]}"
         self._directory = directory
+        self._started_at = time.time()
         model = config.target.model
         self._fleet = GrpcFleet(
             Identity(
@@ -61,7 +70,9 @@ class Router:
             connector(tier_files(config)),
         )
         self._tokenizer = Tokenizer(model)
-        self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic)
+        self._metrics = CallMetrics(config, Measures(), time.monotonic)
+        self._budgets = Budgets(partial(self._directory.settle, self._id), time.monotonic, self._metrics.hit_limit)
+        self._spans = spans_of(config, self._id)
         service = GenerationService(
             config,
             target_facts(config),
@@ -70,6 +81,7 @@ class Router:
             self._fleet,
             self._budgets,
             time.monotonic,
+            Observers([self._metrics, CallLog(time.monotonic), *self._spans]),
         )
         self._service = service
         drafters = by_drafter([*config.tier_drafters], tiers)
@@ -90,7 +102,9 @@ class Router:
         port = await self._front.start(cluster.host, port, front_files(self._config))
         me = Registration("router", "router", self._id, f"{advertised(cluster.host)}:{port}")
         self._registering = asyncio.create_task(
-            self._directory.keep_registered(lambda: replace(me, connected=self._fleet.connected()), self._fleet.changed)
+            self._directory.keep_registered(
+                lambda: replace(me, connected=self._fleet.connected()), self._report, self._fleet.changed
+            )
         )
         self._tasks = [
             self._registering,
@@ -126,6 +140,23 @@ class Router:
             task.cancel()
         self._waker.stop()
         await self._fleet.stop()
+        for source in self._spans:
+            source.stop()
+
+    def _report(self) -> Report:
+        config = self._config
+        facts = {f"language {tag}": config.drafter_of_language.get(tag, "") for tag in config.known_languages}
+        return Report(self._started_at, tuple(self.measures().samples()), facts)
+
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        measures, config = self._metrics.measures, self._config
+        measures.set(metrics.MAX_STREAMS, config.limits.max_concurrent_streams)
+        for name, count in self._fleet.num_replicas(("target", *map(drafter_deployment_name, config.tier_drafters))):
+            measures.set(metrics.CONNECTED, count, name)
+        for section, expires in expiries(config).items():
+            measures.set(metrics.CERTIFICATE_EXPIRY, expires, section)
+        return measures
 
     async def _tell_health(self) -> None:
         while True:
@@ -143,7 +174,9 @@ class Router:
             if stamp != seen:
                 seen = stamp
                 try:
-                    self._service.use_tenants((await asyncio.to_thread(with_tenants, self._config)).tenants)
+                    config = await asyncio.to_thread(with_tenants, self._config)
+                    self._service.use_tenants(config.tenants)
+                    self._metrics.use_tenants(config)
                 except ConfigError as error:
                     logger.error("the tenants stay as they are: %s", error)
             await asyncio.sleep(TENANTS_S)
@@ -153,8 +186,10 @@ class RouterDeployment:
     """One router replica. The tiers are arguments so that one application holds them all, and to wake drafters."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
+        configure(config.logging, "router")
         self._router = Router(config, DirectoryClient(directory_name), token, tiers)
         await self._router.start()
+        self._reporting = asyncio.create_task(Exporter(self._router.measures).run())
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return self._router.openai_app()
@@ -169,4 +204,5 @@ class RouterDeployment:
         self._router.check_health()
 
     async def __del__(self) -> None:
+        self._reporting.cancel()
         await self._router.stop()

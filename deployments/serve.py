@@ -19,6 +19,7 @@ from types import FrameType
 from cluster.config import Config
 from cluster.config_file import load
 from cluster.errors import ConfigError
+from cluster.logs import configure
 from cluster.model_files import check_models, target_facts
 from cluster.scaling_config import ScalingConfig
 from cluster.tls import check_certificates, clear_text
@@ -33,6 +34,7 @@ from deployments.app import directory_name
 from deployments.directory import Registration, drafter_deployment_name, start_directory
 from deployments.http_front import HttpFront, free_port, http_front
 from deployments.serve_ingress import SERVICERS
+from deployments.spans import check_tracing
 from deployments.start import prepared
 
 logger = logging.getLogger(__name__)
@@ -54,14 +56,16 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
     changes = [*overrides, *([f"cluster.grpc_port={grpc_port}"] if grpc_port is not None else [])]
     config = _checked(config_path, changes)
     _check_port(config)
+    configure(config.logging, "serve")
     for what in clear_text(config):
         logger.warning("%s", what)
     try:
         with _signals() as hangup, _ray(config), _application(config) as http:
             host, port = _wait_until_ready(config)
             _tell(" ".join([f"ready grpc={host}:{port}", *([f"http={http.url}"] if http is not None else [])]))
+            where = f"--cluster {config.cluster.name} --ray {connected_address()}"
+            sys.stderr.write(f"status: polydraft status {where}\n")
             for name in adapting_drafters(config):
-                where = f"--cluster {config.cluster.name} --ray {connected_address()}"
                 sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:
                 hangup.wait()
@@ -80,6 +84,7 @@ def _checked(config_path: Path, changes: Sequence[str]) -> Config:
     check_models(config)
     target_facts(config)
     check_certificates(config)
+    check_tracing(config)
     if any(drafter.model is not None for drafter in config.target_drafters.values()):
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
@@ -155,7 +160,11 @@ def _ray(config: Config) -> contextlib.AbstractContextManager[Path]:
     """The Ray that the configuration names, or one of our own."""
     settings = config.ray
     return connected_ray(
-        settings.address, settings.num_cpus, settings.object_store_memory_mb, dashboard=settings.dashboard
+        settings.address,
+        settings.num_cpus,
+        settings.object_store_memory_mb,
+        dashboard=settings.dashboard,
+        metrics_port=settings.metrics_port,
     )
 
 

@@ -6,6 +6,7 @@ that fail: callers get status and message without the finer code. It suits clust
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
@@ -14,7 +15,9 @@ from starlette.applications import Starlette
 
 from cluster.config import Config
 from cluster.errors import PolydraftError
+from cluster.logs import configure
 from deployments.directory import DirectoryClient
+from deployments.metrics import Exporter
 from deployments.public import event_to_pb, join_events
 from deployments.router import Router
 from deployments.status import status_of, trailing_metadata
@@ -31,8 +34,10 @@ class ServeIngressDeployment:
     """One router replica behind the proxy; otherwise as `RouterDeployment`."""
 
     async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
+        configure(config.logging, "router")
         self._router = Router(config, DirectoryClient(directory_name), token, tiers)
         await self._router.start()
+        self._reporting = asyncio.create_task(Exporter(self._router.measures).run())
 
     def reconfigure(self, thresholds: Mapping[str, int]) -> None:
         self._router.wake_for(thresholds)
@@ -66,6 +71,7 @@ class ServeIngressDeployment:
         self._router.check_health()
 
     async def __del__(self) -> None:
+        self._reporting.cancel()
         await self._router.stop()
 
 

@@ -20,6 +20,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.config import Config, TargetConfig
+from cluster.logs import configure
 from deployments.engines import configured_device, configured_engine, configured_executor
 from engine.engine import Engine
 from engine.shards.group import ShardGroup, listen
@@ -35,6 +36,7 @@ class TargetShard:
 
     def run(self, config: Config, rank: int, port: int) -> None:
         """Until rank 0 stops."""
+        configure(config.logging, f"target-shard-{rank}")
         configured_executor(config, _join(config.target, rank, port)).follow()
 
 

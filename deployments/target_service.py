@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 from cluster.config import Config
 from cluster.errors import ContextTooLong, InternalError, Overloaded, PolydraftError
+from cluster.measures import Measures
 from cluster.messages import (
     Block,
     Credit,
@@ -29,6 +31,8 @@ from cluster.probes import tokenizer_hash
 from deployments.corrections import correction_to_bytes
 from deployments.engines import configured_engine
 from deployments.peer_server import PeerServer, SessionKey
+from deployments.spans import spans_of
+from deployments.target_metrics import TargetMetrics
 from deployments.trees import tree_from_bytes
 from engine.engine import CannotServe, Engine, StepOutcome
 from engine.identity import numerics_id, target_id
@@ -36,6 +40,9 @@ from engine.loop import Command, EngineLoop
 from engine.sampling import SamplingParams
 from engine.session import Finish, LocalDrafting, OpenRequest
 from engine.tree import TokenTree
+
+if TYPE_CHECKING:
+    from deployments.tracing import SessionSpan
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +57,11 @@ class _Session:
     key: SessionKey
     epoch: int
     tenant: str
+    drafter: str
+    """Whose blocks it gets; may be empty."""
+    request_id: str
+    spans: list[SessionSpan]
     verdicts: list[Verdict] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class TargetCounts:
-    """What a target counts since its start."""
-
-    draft_lengths: Mapping[int, int] = field(default_factory=dict)
-    """How often blocks of so many nodes were asked for."""
-    late_drafts: int = 0
-    prefix_hit_tokens: int = 0
-    preemptions: int = 0
-    failed: int = 0
-    """Sequences for which the model gave no numbers."""
-    stale_drafts: int = 0
-    """Blocks that were dropped: they build on another sequence, or hold no tree."""
 
 
 class TargetService:
@@ -75,6 +71,8 @@ class TargetService:
         """Without an `engine` the target is loaded as configured, in this process alone."""
         target = config.target
         self._engine = engine or configured_engine(config)
+        self._spans = spans_of(config, replica_id)
+        self._metrics = TargetMetrics(self._engine)
         self._loop = EngineLoop(self._engine, self._hand_over)
         self._events = asyncio.get_running_loop()
         self._ids = count(1)
@@ -106,22 +104,20 @@ class TargetService:
 
     def stop(self) -> None:
         self._loop.stop()
+        for source in self._spans:
+            source.stop()
 
     def check_health(self) -> None:
         """Raise if the engine's thread has died."""
         self._loop.check_health()
 
-    def counts(self) -> TargetCounts:
-        """For metrics; may miss what the engine is counting at this moment."""
-        engine = self._engine
-        return TargetCounts(
-            draft_lengths=dict(engine.draft_lengths.chosen.copy()),
-            late_drafts=engine.counters.late_drafts,
-            prefix_hit_tokens=engine.counters.prefixes.hit_tokens,
-            preemptions=engine.scheduler.num_preemptions,
-            failed=engine.counters.failed,
-            stale_drafts=engine.counters.stale_drafts + self._num_unreadable,
-        )
+    def measures(self) -> Measures:
+        """All that is counted, up to now."""
+        self._metrics.refresh(len(self._sessions), self._num_unreadable)
+        return self._metrics.measures
+
+    def facts(self) -> dict[str, str]:
+        return {"target": self._hello.target_id}
 
     def scaling_signals(self) -> dict[str, float]:
         """What its tier is scaled by: the fields of `cluster.demand.TargetSignals` at this moment."""
@@ -153,8 +149,10 @@ class TargetService:
         if self._num_sessions[request.tenant] >= self._max_of_tenant:
             raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
-        self._sessions[session_id] = _Session(key, epoch, request.tenant)
+        spans = [span for source in self._spans if (span := source.session("target", request)) is not None]
+        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id, spans)
         self._num_sessions[request.tenant] += 1
+        self._metrics.opened(request.drafter)
         self._engine_ids[key] = session_id
         opened = OpenRequest(
             session_id=session_id,
@@ -200,6 +198,8 @@ class TargetService:
         session = self._sessions.pop(session_id, None)
         if session is not None:
             self._num_sessions[session.tenant] -= 1
+            for span in session.spans:
+                span.end({"verdicts": len(session.verdicts)})
         return session
 
     # -- between the loop and the engine -------------------------------------------------------------------------
@@ -244,12 +244,14 @@ class TargetService:
             session = self._sessions.get(outcome.session_id)
             if session is None:
                 continue
+            self._metrics.count(session.drafter, outcome)
             if outcome.finish is Finish.FAILED:
                 logger.error(
                     "session %d of %s: the model gave no numbers after %d tokens",
                     session.key.session,
                     session.key.router_id,
                     outcome.length,
+                    extra={"about": {"request_id": session.request_id, "tenant": session.tenant}},
                 )
                 self._refuse(outcome.session_id, InternalError(_NO_NUMBERS))
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
@@ -87,6 +88,12 @@ class EngineCounters:
     late_drafts: int = 0
     failed: int = 0
     """Sequences for which the model gave no numbers."""
+    committed_tokens: int = 0
+    stepping_s: float = 0.0
+    waiting_s: float = 0.0
+    """Stood still although a sequence was there."""
+    step_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+    """Of the last steps, until somebody takes them out."""
     prefixes: PrefixCounters = field(default_factory=PrefixCounters)
 
 
@@ -359,6 +366,11 @@ class Engine:
     def _measure_step(self, work: SequenceOf[Work], num_tokens: int, started_s: float, wait_s: float) -> None:
         self._ended_s = self.clock()
         step_s = self._ended_s - started_s
+        counters = self.counters
+        counters.stepping_s += step_s
+        counters.waiting_s += wait_s
+        counters.committed_tokens += num_tokens
+        counters.step_times_s.append(step_s)
         before_s = self.scheduler.predicted_step_s
         self.scheduler.predicted_step_s = step_s if before_s == 0.0 else 0.9 * before_s + 0.1 * step_s
         # A step of prefill alone takes as long with drafts as without, but is a larger part of fewer rounds.

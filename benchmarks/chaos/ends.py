@@ -20,6 +20,7 @@ from pathlib import Path
 from cluster.config import ClusterConfig, Config
 from cluster.config_file import load
 from cluster.ledger import Claim, Settled
+from cluster.status import Report
 from deployments.directory import DirectoryClient, Registration
 from deployments.replica import Replica, new_replica_id
 from deployments.router import Router
@@ -40,6 +41,8 @@ class PipedDirectory(DirectoryClient):
         if registration != self._told:
             self._told = registration
             print(json.dumps(asdict(registration)), flush=True)
+
+    async def tell(self, replica_id: str, report: Report) -> None: ...
 
     async def unregister(self, replica_id: str) -> None: ...
 

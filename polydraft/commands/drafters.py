@@ -9,10 +9,9 @@ A rollback makes an earlier version current, 0 being the drafter as configured. 
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from polydraft.commands.common import UsageError
+from polydraft.commands.operators import add_cluster_flags, let_ray_find_its_token
 
 NAME = "drafters"
 HELP = "show or roll back the versions that drafters have learned"
@@ -23,10 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the drafter")
     parser.add_argument("--tenant", help="whose versions; needed for a rollback")
     parser.add_argument("--to", type=int, metavar="N", help="version to go back to; the one before by default")
-    parser.add_argument("--cluster", default="polydraft", metavar="NAME", help="cluster.name of the configuration")
-    parser.add_argument(
-        "--ray", default="auto", metavar="HOST:PORT", help="of the cluster's Ray; by default the one on this machine"
-    )
+    add_cluster_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("rollback: give --tenant, whose versions are meant")
     if args.action == "status" and args.to is not None:
         raise UsageError("status: --to belongs to rollback")
-    _let_ray_find_its_token()
+    let_ray_find_its_token()
     from cluster.errors import ConfigError
     from deployments import operate
 
@@ -52,9 +48,3 @@ def run(args: argparse.Namespace) -> int:
         if args.tenant in (None, tenant):
             print(f"{args.name}: tenant {tenant} has {described}")
     return 0
-
-
-def _let_ray_find_its_token() -> None:
-    """Before Ray is imported, which reads this once: with an address it does not look for the token `serve` made."""
-    if (Path.home() / ".ray" / "auth_token").is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -35,6 +35,7 @@ LAZY_PACKAGE = "polydraft"
 """Its functions may import what they like of ours: the command line loads a tier only when a command needs it."""
 
 FOREIGN_ONLY_IN = {
+    "opentelemetry": ("deployments",),
     "ray": ("deployments",),
     "torch": ("benchmarks", "deployments", "engine", "kernels/polydraft_kernels", "training"),
     "transformers": ("benchmarks", "deployments", "engine", "training"),

@@ -52,7 +52,9 @@ OPTIONS = {
     },
     "generate": COMMON | {"--language"},
     "serve": {"--grpc-port", "--set"},
+    "status": {"--cluster", "--json", "--ray"},
     "tenants": set(),
+    "top": {"--cluster", "--interval", "--once", "--ray"},
 }
 COMMANDS = {*OPTIONS, "train"}
 

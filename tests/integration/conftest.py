@@ -15,7 +15,7 @@ import pytest_asyncio
 from benchmarks.chaos.victims import Kind, ready
 from deployments.processes import Process, descendants
 from polydraft.client import AsyncClient
-from polydraft.commands.child_cluster import cluster_with_http
+from polydraft.commands.child_cluster import cluster_with_http, free_port
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "local.yaml"
@@ -28,6 +28,7 @@ class RunningCluster:
     address: str
     http: str
     tenants_file: Path
+    metrics_port: int
 
     @asynccontextmanager
     async def client(self, tenant: str | None = None, key: str | None = None) -> AsyncIterator[AsyncClient]:
@@ -41,9 +42,11 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     tenants_file.write_text("{}\n")
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     overrides.append(f"tenants_file={tenants_file}")
-    overrides.append("cluster.http_port=0")
+    metrics_port = free_port()
+    overrides += ["cluster.http_port=0", f"ray.metrics_port={metrics_port}"]
+    os.environ.update(RAY_metrics_report_interval_ms="1000")  # tests do not wait for ten seconds
     async with cluster_with_http(str(CONFIG), overrides) as addresses:
-        yield RunningCluster(addresses["grpc"], addresses["http"], tenants_file)
+        yield RunningCluster(addresses["grpc"], addresses["http"], tenants_file, metrics_port)
     assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 

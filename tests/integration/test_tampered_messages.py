@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from benchmarks.chaos.traffic import Reply, questions, references
 from benchmarks.fuzz.one_process import TOKEN, LocalDirectory, running_replica, running_router
+from cluster import catalogue as metrics
 from cluster.config_file import load
 from cluster.messages import Block, Body, Close, Credit, Message, Observe, Open, Resync, Verdict
 from cluster.session import Session
@@ -77,7 +78,7 @@ class Tiers:
 
     def num_dropped(self) -> dict[str, int]:
         by_router = sum(session.num_stale for session in NotedSession.all)
-        return {"router": by_router, "target": self.target.counts().stale_drafts}
+        return {"router": by_router, "target": int(self.target.measures().total(metrics.STALE_DRAFTS).value)}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

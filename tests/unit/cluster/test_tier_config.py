@@ -44,6 +44,8 @@ def _replaced(changes: dict[str, Any]) -> set[str]:
         ({"drafters": {"de": DE | {"num_threads": 2}, "ngram": {"method": "ngram"}}}, {"router", "de"}),
         ({"drafters": {"de": DE, "ngram": {"method": "ngram", "max_draft_tokens": 3}}}, {"router", "target"}),
         ({"adaptation": {"directory": "/versions", "top_k": 9}}, {"router", "de"}),
+        ({"logging": {"format": "json"}}, {"router", "target", "de"}),
+        ({"tracing": {"endpoint": "http://127.0.0.1:4317"}}, {"router", "target", "de"}),
         ({"limits": {"lease_s": 9.0}}, {"router", "target", "de"}),
         ({"cluster": {"routers": 3}, "target": {"model": "/m", "replicas": 2}}, set()),
     ],

@@ -28,7 +28,7 @@ class FakeService:
             raise Unauthenticated("tenant: unknown name or wrong key")
 
     async def answer(
-        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str
+        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str, traceparent: str
     ) -> AsyncGenerator[Event, None]:
         self.calls.append((raw, request_id, tenant_name, key))
         try:

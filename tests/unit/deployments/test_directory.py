@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.ledger import Claim, Grant, Meter, Settled
+from cluster.status import Report
 from deployments.directory import Directory, Registration
 
 TARGET = Registration("target", "target", "t1", "127.0.0.1:1", "n1")
@@ -65,3 +66,20 @@ def test_streams_are_held_until_their_router_has_ended_them_or_is_gone() -> None
     assert directory.num_held_streams() == 3
     clock.now += 5.0
     assert directory.num_held_streams() == 0
+
+
+def test_status_has_what_replicas_told_last_and_forgets_those_that_are_gone() -> None:
+    clock = Clock()
+    directory = Directory("token", clock, expiry_s=5.0)
+    directory.register(TARGET)
+    directory.register(DRAFTER)
+    directory.tell(TARGET.replica_id, Report(1.0))
+    directory.tell(TARGET.replica_id, Report(2.0))
+    directory.tell("stranger", Report(3.0))
+
+    told = {status.replica_id: status.report for status in directory.status()}
+
+    assert told == {TARGET.replica_id: Report(2.0), DRAFTER.replica_id: None}
+    directory.unregister(TARGET.replica_id)
+    directory.register(TARGET)
+    assert {status.replica_id: status.report for status in directory.status()} == dict.fromkeys(told)

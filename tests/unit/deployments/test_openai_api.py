@@ -32,10 +32,12 @@ class TalkingService(FakeService):
         self.num_told = 0
 
     async def answer(
-        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str
+        self, raw: RawRequest, *, request_id: str, tenant_name: str, key: str, traceparent: str
     ) -> AsyncGenerator[Event, None]:
         if raw.prompt != b"talk":
-            async for event in super().answer(raw, request_id=request_id, tenant_name=tenant_name, key=key):
+            async for event in super().answer(
+                raw, request_id=request_id, tenant_name=tenant_name, key=key, traceparent=traceparent
+            ):
                 yield event
             return
         try:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
+from cluster import catalogue as metrics
 from cluster.config import Config, Placement
 from cluster.errors import ContextTooLong, InternalError, Overloaded
 from cluster.messages import (
@@ -192,7 +193,7 @@ async def test_a_request_without_numbers_fails_with_a_message_of_its_own_and_oth
             assert body.error.message == "the model gave no numbers for this request; it is given up"
         assert _tokens([body for body in bodies[3] if isinstance(body, Verdict)]) == expected
         assert "session 2 of router-1: the model gave no numbers" in caplog.text
-        assert service.counts().failed == 2
+        assert service.measures().total(metrics.FAILED_SEQUENCES).value == 2
 
         await target.send(Message(3, 1, Close()), Message(5, 1, failing))
         assert _tokens(await _verdicts(target, 5)) != []  # the token is as good as any again

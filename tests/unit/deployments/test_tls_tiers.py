@@ -16,7 +16,9 @@ import trustme
 from benchmarks.certificates import write_certificate
 from benchmarks.tcp_proxy import proxy_to
 from cluster.config import Config
+from cluster.measures import Measures
 from cluster.messages import Open, Sampling
+from cluster.status import Report
 from cluster.tls import PemFiles, tier_files
 from deployments.directory import DirectoryClient, Registration
 from deployments.peer_client import Identity, PeerClient
@@ -47,6 +49,12 @@ class Service(Recorder):
 
     def check_health(self) -> None: ...
 
+    def measures(self) -> Measures:
+        return Measures()
+
+    def facts(self) -> dict[str, str]:
+        return {}
+
 
 class Table(DirectoryClient):
     """The directory as a single replica sees it, without Ray."""
@@ -57,6 +65,8 @@ class Table(DirectoryClient):
 
     async def register(self, registration: Registration) -> None:
         self.found = [registration]
+
+    async def tell(self, replica_id: str, report: Report) -> None: ...
 
     async def unregister(self, replica_id: str) -> None:
         self.found = []

@@ -1,0 +1,1 @@
+"""Grafana dashboards, made from the catalogue of metrics: `make dashboards` writes them into `configs/grafana`."""
