@@ -48,12 +48,13 @@ class FakeMachines:
 
     def __init__(self, address: str, pid: int) -> None:
         self.address = address
-        self._pid = pid
+        self.pid = pid
+        """Of the head: all machines are below it."""
 
     def count(self, name: str) -> int:
         """Machines of a kind that are up."""
         found = 0
-        for process in descendants(self._pid):
+        for process in descendants(self.pid):
             program, _, arguments = process.title.partition(" ")
             found += program.endswith("/raylet") and f"{name},1" in arguments
         return found

@@ -6,20 +6,14 @@ that fail: callers get status and message without the finer code. It suits clust
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from ray.serve.grpc_util import RayServegRPCContext
-from starlette.applications import Starlette
 
-from cluster.config import Config
 from cluster.errors import PolydraftError
-from cluster.logs import configure
-from deployments.directory import DirectoryClient
-from deployments.metrics import Exporter
 from deployments.public import event_to_pb, join_events
-from deployments.router import Router
+from deployments.router import RouterDeployment
 from deployments.status import status_of, trailing_metadata
 from protos.v1 import generate_pb2 as pb
 
@@ -30,20 +24,8 @@ class Refused(Exception):
     """Ends a call after its status is set; Serve shows callers the status alone."""
 
 
-class ServeIngressDeployment:
-    """One router replica behind the proxy; otherwise as `RouterDeployment`."""
-
-    async def __init__(self, config: Config, directory_name: str, token: str, *tiers: object) -> None:  # type: ignore[misc]  # awaited by Serve
-        configure(config.logging, "router")
-        self._router = Router(config, DirectoryClient(directory_name), token, tiers)
-        await self._router.start()
-        self._reporting = asyncio.create_task(Exporter(self._router.measures).run())
-
-    def reconfigure(self, thresholds: Mapping[str, int]) -> None:
-        self._router.wake_for(thresholds)
-
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        return self._router.scaling_signals()
+class ServeIngressDeployment(RouterDeployment):
+    """One router replica that Serve's gRPC proxy calls."""
 
     async def GenerateStream(
         self, request: pb.GenerateRequest, grpc_context: RayServegRPCContext
@@ -63,16 +45,6 @@ class ServeIngressDeployment:
                 return join_events([event_to_pb(event) async for event in events])
         except PolydraftError as error:
             raise _refused(grpc_context, error) from None
-
-    def __serve_build_asgi_app__(self) -> Starlette:
-        return self._router.openai_app()
-
-    def check_health(self) -> None:
-        self._router.check_health()
-
-    async def __del__(self) -> None:
-        self._reporting.cancel()
-        await self._router.stop()
 
 
 def _refused(context: RayServegRPCContext, error: PolydraftError) -> Refused:

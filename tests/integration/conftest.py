@@ -50,9 +50,19 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 
-def replicas(deployment: str) -> list[Process]:
-    """The processes of a deployment's replicas that are up, among those that this process started."""
-    return ready(Kind([f"ray::ServeReplica:polydraft:{deployment}"], 1))
+def replicas(deployment: str, below: int | None = None) -> list[Process]:
+    """The processes of a deployment's replicas that are up, among those that process `below` started, or this one.
+
+    The session's cluster may run beside a test's own.
+    """
+    ours = descendants(os.getpid() if below is None else below)
+    return [process for process in ready(Kind([f"ray::ServeReplica:polydraft:{deployment}"], 1)) if process in ours]
+
+
+def serving(config: Path) -> Process:
+    """The process that serves a configuration."""
+    (serve,) = [process for process in descendants(os.getpid()) if f"polydraft serve {config}" in process.title]
+    return serve
 
 
 def kill(process: Process) -> None:

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from benchmarks.chaos.traffic import Traffic, keep_asking, questions, references
-from deployments.processes import Process, descendants
+from deployments.processes import Process
 from polydraft.commands.child_cluster import cluster
 from tests.conftest import ROOT
-from tests.integration.conftest import replicas
+from tests.integration.conftest import replicas, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -46,18 +46,11 @@ def _write_config(
 async def _change(path: Path, drafters: Sequence[str] = ("de",), **sizes: int) -> None:
     """Write another configuration and let `serve` deploy it."""
     _write_config(path, drafters, **sizes)
-    os.kill(_serve(path).pid, signal.SIGHUP)
-
-
-def _serve(path: Path) -> Process:
-    (serve,) = [process for process in descendants(os.getpid()) if f"polydraft serve {path}" in process.title]
-    return serve
+    os.kill(serving(path).pid, signal.SIGHUP)
 
 
 def _replicas(path: Path, deployment: str) -> list[Process]:
-    """Of this cluster: others may run beside it."""
-    ours = descendants(_serve(path).pid)
-    return [process for process in replicas(deployment) if process in ours]
+    return replicas(deployment, below=serving(path).pid)
 
 
 async def _until(what: str, is_so: Callable[[], bool]) -> None:

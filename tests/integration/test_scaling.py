@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from deployments.processes import descendants
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from tests.conftest import ROOT
-from tests.integration.conftest import replicas
+from tests.integration.conftest import replicas, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,8 +56,8 @@ async def _until(what: str, is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.2)
 
 
-def _drafters() -> int:
-    return len(replicas("drafter-de"))
+def _drafters(below: int) -> int:
+    return len(replicas("drafter-de", below))
 
 
 @asynccontextmanager
@@ -76,7 +75,8 @@ async def test_a_burst_brings_drafters_and_a_lull_takes_them_and_no_answer_waits
     config = _write_config(tmp_path / "cluster.yaml", on_machines=False)
     asked, traffic = questions(30, seed=5, languages=["de"]), Traffic()
     async with cluster(str(config)) as address:
-        assert _drafters() == 0
+        serve = serving(config).pid
+        assert _drafters(serve) == 0
         async with grpc.aio.insecure_channel(address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answer = await health.Check(health_pb2.HealthCheckRequest(service="drafter-de"))
@@ -84,9 +84,9 @@ async def test_a_burst_brings_drafters_and_a_lull_takes_them_and_no_answer_waits
         # Nobody drafts yet: these are the target's own answers.
         expected = await references(address, asked, NUM_STREAMS)
         async with _burst(address, asked, expected, traffic):
-            await _until("two drafters", lambda: _drafters() == 2)
+            await _until("two drafters", lambda: _drafters(serve) == 2)
             await asyncio.sleep(3.0)
-        await _until("no drafter", lambda: _drafters() == 0)
+        await _until("no drafter", lambda: _drafters(serve) == 0)
         cold = await references(address, asked[:3], 1)
 
     assert not traffic.failed
@@ -108,11 +108,12 @@ async def test_a_burst_in_one_language_brings_machines_of_its_tier_alone(tmp_pat
             async with _burst(address, asked, expected, traffic):
                 await _until("two machines for drafters", lambda: machines.count("drafter_machine") == 2)
                 targets_seen.add(machines.count("target_machine"))
-                await _until("two drafters", lambda: _drafters() == 2)
+                await _until("two drafters", lambda: _drafters(machines.pid) == 2)
+                started = descendants(machines.pid)
             await _until("no machine for drafters", lambda: machines.count("drafter_machine") == 0)
             targets_seen.add(machines.count("target_machine"))
 
     assert not traffic.failed
     assert not traffic.different
     assert targets_seen == {1}
-    assert not [process for process in descendants(os.getpid()) if "raylet" in process.title]
+    assert started and not [process for process in started if process.is_alive]
