@@ -24,6 +24,9 @@ from cluster.errors import ConfigError, InvalidRequest, printable
 
 RENDER_S = 0.5
 """Of the processor's time, so that a busy machine refuses nobody."""
+LONGEST_STEP_S = RENDER_S / 5
+"""What a template can be charged between two looks at the clock: Python's garbage collector, which may run within for
+as long as a process is large, is not the template's."""
 LENGTH_FACTOR, LENGTH_CONSTANT = 4, 65_536
 """What a template adds to the contents that it renders is bounded by this factor and constant, in characters."""
 
@@ -77,16 +80,19 @@ class _Budget(threading.local):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._end_s = 0.0
+        self._last_s = self._used_s = 0.0
         self._max_length = 0
         self._length = 0
 
     def begin(self, max_length: int) -> None:
-        self._end_s = self._clock() + RENDER_S
+        self._last_s, self._used_s = self._clock(), 0.0
         self._max_length, self._length = max_length, 0
 
     def check_time(self) -> None:
-        if self._clock() > self._end_s:
+        now_s = self._clock()
+        self._used_s += min(now_s - self._last_s, LONGEST_STEP_S)
+        self._last_s = now_s
+        if self._used_s > RENDER_S:
             raise InvalidRequest("chat: the template takes too long over it; send fewer or shorter messages")
 
     def check_length(self, length: int) -> None:

@@ -63,6 +63,13 @@ def test_a_loop_that_writes_nothing_is_given_up_by_the_real_clock_too() -> None:
         ChatTemplate(source, {}).render(TURNS)
 
 
+def test_a_pause_of_the_process_is_not_the_templates() -> None:
+    """Python's garbage collector may run within: a chat of three short messages was refused for it."""
+    looks = iter([0.0, 0.001, 9.0, *(9 + number / 1_000 for number in range(100))])
+
+    assert ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", {}, lambda: next(looks)).render(TURNS)
+
+
 @pytest.mark.parametrize(
     "source",
     [
