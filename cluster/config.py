@@ -6,40 +6,23 @@ How it is read from a file: `cluster.config_file`.
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from cluster.config_observing import LoggingConfig, TracingConfig
-from cluster.keys import HASH_PATTERN, MAX_HASHES
+from cluster.adaptation_config import AdaptationConfig
+from cluster.keys import MAX_HASHES
+from cluster.observing_config import ConsoleConfig, LoggingConfig, TracingConfig
 from cluster.scaling_config import DrafterScaling, Resources, RouterScaling, ScalingConfig, TargetScaling
-from cluster.schema import Count, Seconds
-from cluster.schema import Section as _Section
-
-
-def _pem_path(value: object) -> object:
-    """The path. What stands there instead of one may be a key: no message repeats it."""
-    if not isinstance(value, str | Path) or "-----BEGIN" in str(value):
-        raise ValueError("expected the path of a PEM file; write its content into a file of its own")
-    return Path(value)
-
+from cluster.schema import Count, FilePath, Fraction, KeyHashes, Seconds, Section
+from cluster.tls_config import TlsConfig
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-Fraction = Annotated[float, Field(ge=0, le=1_000)]
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
-# YAML has no paths and, strict as the schema is, takes no list for a tuple.
-FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
-PemPath = Annotated[Path, BeforeValidator(_pem_path)]
-DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 Texts = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...],
-    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
-]
-KeyHashes = Annotated[
-    tuple[Annotated[str, StringConstraints(pattern=HASH_PATTERN)], ...],
     BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
 ]
 Names = Annotated[tuple[Name, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
@@ -48,12 +31,12 @@ DEFAULT_TENANT = "default"
 RESERVED_DRAFTERS = frozenset({"auto", "off"})
 
 
-def _fixed_or_scaled(section: _Section, count: str, autoscaling: ScalingConfig | None, key: str) -> None:
+def _fixed_or_scaled(section: Section, count: str, autoscaling: ScalingConfig | None, key: str) -> None:
     if autoscaling is not None and (number := getattr(section, count)) != 1:
         raise ValueError(f"{key}: set beside {count}: {number}, which is a fixed number; remove one of the two keys")
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     """The application as callers see it."""
 
     name: Name = "polydraft"
@@ -80,7 +63,7 @@ class ClusterConfig(_Section):
         return self
 
 
-class TargetConfig(_Section):
+class TargetConfig(Section):
     """The model whose text is served, and the engine's limits."""
 
     model: FilePath
@@ -149,7 +132,7 @@ class Placement(Enum):
     """Between the target's steps: nothing to send, but its time is the target's."""
 
 
-class DrafterConfig(_Section):
+class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
     method: Literal["lm", "ngram"]
@@ -187,7 +170,7 @@ class DrafterConfig(_Section):
         return self
 
 
-class TenantConfig(_Section):
+class TenantConfig(Section):
     """What one tenant may do."""
 
     default_language: LanguageTag | None = None
@@ -216,7 +199,7 @@ class TenantConfig(_Section):
     Absent: calls need none."""
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """Bounds on requests, and how long the router waits for whom."""
 
     max_prompt_bytes: Count = 262_144
@@ -245,78 +228,7 @@ class LimitsConfig(_Section):
         return self
 
 
-class AdaptationConfig(_Section):
-    """How tier drafters learn from the answers of tenants that want it."""
-
-    directory: FilePath | None = None
-    """Where versions are kept, a folder for each drafter and tenant; all machines must see it."""
-    top_k: Annotated[int, Field(ge=1, le=256)] = 32
-    """Of the target's law where it overruled a draft: so many of the likeliest tokens."""
-    divergence: Literal["forward_kl", "reverse_kl", "jensen_shannon", "total_variation"] = "forward_kl"
-    buffer_positions: Count = 16_384
-    """Overruled places that are kept to learn from; the oldest answers go first."""
-    batch_positions: Count = 512
-    """Overruled places of one update."""
-    updates_per_batch: Count = 4
-    """How often the drafter is updated for each `batch_positions` new ones; beyond 1 it sees places again."""
-    updates_per_gate: Count = 16
-    """After so many updates they are judged, and kept or thrown away."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    """Of embeddings and norms; that of the layers' matrices is in proportion."""
-    other_places: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Weight of a place of an answer that was not overruled, which teaches the token that stands there, beside one that
-    was, which teaches the target's law. 0: only overruled places teach."""
-    new_tokens: Annotated[int, Field(ge=0, le=65_536)] = 2_048
-    """Tokens that a drafter may learn to read or propose beyond those it was trained for."""
-    holdout_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Of the prompts, whose answers are never learned from."""
-    holdout_sessions: Count = 64
-    """The newest of these answers are what updates are judged by; fewer are not enough to judge."""
-    gate_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    """By how much an update may seem worse and still be taken."""
-    kept_versions: Count = 16
-    """The newest ones of a drafter and tenant, which can be gone back to; the weights of older ones are deleted."""
-    num_cpus: Fraction = 0.1
-    """Of each drafter's trainer."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.batch_positions > self.buffer_positions:
-            raise ValueError(
-                f"batch_positions: {self.batch_positions} exceeds buffer_positions {self.buffer_positions}; lower it"
-            )
-        return self
-
-
-class FrontTlsConfig(_Section):
-    """TLS of the routers' own front."""
-
-    certificate: PemPath
-    """With the chain up to an authority that callers trust."""
-    key: PemPath
-    client_authority: PemPath | None = None
-    """Set: callers must show a certificate that one of these authorities signed."""
-
-
-class TierTlsConfig(_Section):
-    """Mutual TLS between routers and replicas, with one certificate for both sides."""
-
-    certificate: PemPath
-    key: PemPath
-    authority: PemPath
-    """Who signed the certificate, and nobody else's: whoever it signs may connect to a replica."""
-    name: DnsName = "polydraft"
-    """A DNS name of the certificate. Replicas are found by addresses, which change, and known by this."""
-
-
-class TlsConfig(_Section):
-    """What is encrypted. The files may change while the cluster serves; all machines must see them."""
-
-    front: FrontTlsConfig | None = None
-    tiers: TierTlsConfig | None = None
-
-
-class RayConfig(_Section):
+class RayConfig(Section):
     """The Ray under the cluster."""
 
     address: str | None = None
@@ -329,7 +241,7 @@ class RayConfig(_Section):
     """Where a Ray of its own tells its metrics, without a key and on all addresses; 0: any free one."""
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that `polydraft serve` needs to know."""
 
     cluster: ClusterConfig = ClusterConfig()
@@ -345,6 +257,7 @@ class Config(_Section):
     tls: TlsConfig = TlsConfig()
     logging: LoggingConfig = LoggingConfig()
     tracing: TracingConfig = TracingConfig()
+    console: ConsoleConfig = ConsoleConfig()
     ray: RayConfig = RayConfig()
 
     @property

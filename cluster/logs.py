@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-from cluster.config_observing import LoggingConfig
 from cluster.events import Event, Finished
 from cluster.messages import Verdict
+from cluster.observing_config import LoggingConfig
 from cluster.request import Request
 
 OURS = ("cluster", "deployments", "engine", "polydraft", "training")

@@ -6,7 +6,10 @@ tenant, touches neither the target nor the other drafters.
 
 from __future__ import annotations
 
-from cluster.config import AdaptationConfig, ClusterConfig, Config, LimitsConfig, RayConfig, TargetConfig, TlsConfig
+from cluster.adaptation_config import AdaptationConfig
+from cluster.config import ClusterConfig, Config, LimitsConfig, RayConfig, TargetConfig
+from cluster.observing_config import ConsoleConfig
+from cluster.tls_config import TlsConfig
 
 
 def for_router(config: Config) -> Config:
@@ -43,6 +46,7 @@ def _part(config: Config, **sections: object) -> Config:
         "tenants_file": None,
         "limits": LimitsConfig(heartbeat_s=limits.heartbeat_s, lease_s=limits.lease_s, drain_s=limits.drain_s),
         "tls": TlsConfig(tiers=same.tls.tiers),
+        "console": ConsoleConfig(),
         "ray": RayConfig(),
         **sections,
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from cluster.config import Config, FrontTlsConfig
+from cluster.config import Config
+from cluster.tls_config import FrontTlsConfig
 
 
 @dataclass(frozen=True, slots=True)

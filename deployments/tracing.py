@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from cluster.config_observing import TracingConfig
 from cluster.errors import Cancelled
 from cluster.events import Event, Finished
 from cluster.messages import Open, Verdict
 from cluster.observing import OK, Unwatched, Watch
+from cluster.observing_config import TracingConfig
 from cluster.request import Request
 from cluster.status import VERSION
 

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 from ray.exceptions import RayError
 
-from cluster.config import AdaptationConfig, Config
+from cluster.adaptation_config import AdaptationConfig
+from cluster.config import Config
 from cluster.errors import ConfigError
 from deployments import adaptation
 from deployments.adaptation import TrainerClient, adapting_drafters, check_versions, version_folder

@@ -12,11 +12,11 @@ import pytest
 
 from cluster.budgets import Budgets
 from cluster.config import Config
-from cluster.config_observing import LoggingConfig
 from cluster.errors import PolydraftError
 from cluster.keys import hash_key
 from cluster.logs import OURS, CallLog, configure, log_about
 from cluster.model_files import TargetFacts
+from cluster.observing_config import LoggingConfig
 from cluster.service import GenerationService
 from deployments.generation import Generation
 from protos.v1 import generate_pb2 as pb
