@@ -4,74 +4,60 @@ from __future__ import annotations
 
 import time
 
-from cluster import catalogue as metrics
-from cluster.status import ROUTER, TARGET, Figures, Replicas, missing
-from cluster.tables import number, ratio, share, table
+from cluster.live_figures import LiveFigures
+from cluster.tables import number, or_nothing, share, table
 
 
-def picture(cluster: str, replicas: Replicas) -> str:
-    """One screen; counters of `replicas` are a second already."""
-
-    figures = Figures(replicas)
-    calls = figures.total(metrics.CALLS)
-    failed = calls - figures.total(metrics.CALLS, code="OK") - figures.total(metrics.CALLS, code="CANCELLED")
-    num_open = number(figures.total(metrics.OPEN_STREAMS))
+def picture(cluster: str, now: LiveFigures) -> str:
+    """One screen."""
     head = (
-        f"{cluster}  {time.strftime('%H:%M:%S')}   {number(figures.total(metrics.OUTPUT_TOKENS))} tokens/s   "
-        f"{number(calls, 1)} calls/s   {number(failed, 1)} failed/s   {num_open} open"
+        f"{cluster}  {time.strftime('%H:%M:%S')}   {number(now.tokens_per_s)} tokens/s   "
+        f"{number(now.calls_per_s, 1)} calls/s   {number(now.failed_per_s, 1)} failed/s   "
+        f"{number(now.open_streams)} open"
     )
-    tables = [_tiers(replicas), _languages(figures), _tenants(figures)]
-    return "\n\n".join([head, *missing(replicas), *filter(None, tables)])
+    tables = [_tiers(now), _languages(now), _tenants(now)]
+    return "\n\n".join([head, *now.missing, *filter(None, tables)])
 
 
-def _tiers(replicas: Replicas) -> str:
-
-    rows = []
-    for name in sorted({one.name for one in replicas}, key=lambda name: (name != ROUTER, name != TARGET, name)):
-        tier = [one for one in replicas if one.name == name]
-        of = Figures(tier)
-        sessions, speed, queue, kv, waits = of.total(metrics.DRAFTER_SESSIONS), of.total(metrics.BLOCKS), "-", "-", "-"
-        if name == ROUTER:
-            sessions, speed = of.total(metrics.OPEN_STREAMS), of.total(metrics.OUTPUT_TOKENS)
-        elif name == TARGET:
-            sessions, speed = of.total(metrics.TARGET_SESSIONS), of.total(metrics.COMMITTED_TOKENS)
-            pages = of.total(metrics.KV_PAGES)
-            queue, kv = (
-                number(of.total(metrics.QUEUED_SEQUENCES)),
-                share(pages - of.total(metrics.KV_FREE_PAGES), pages),
-            )
-            waits = share(of.total(metrics.WAITING), of.total(metrics.WAITING) + of.total(metrics.STEPPING))
-        what = "blocks/s" if name not in (ROUTER, TARGET) else "tokens/s"
-        rows.append((name, str(len(tier)), number(sessions), queue, kv, waits, f"{number(speed)} {what}"))
+def _tiers(now: LiveFigures) -> str:
+    rows = [
+        (
+            one.tier,
+            str(len(one.replicas)),
+            number(one.load.sessions),
+            or_nothing(number, one.load.queue),
+            or_nothing(share, one.load.kv_held),
+            or_nothing(share, one.load.waiting),
+            f"{number(one.load.speed)} {one.unit}",
+        )
+        for one in now.tiers
+    ]
     return table(("tier", "replicas", "sessions", "queue", "KV held", "waits", "speed"), rows)
 
 
-def _languages(figures: Figures) -> str:
-
-    rows = []
-    for language in figures.values_of(metrics.ROUNDS, "language"):
-        tokens, rounds, drafted, accepted = (
-            figures.total(metric, language=language)
-            for metric in (metrics.OUTPUT_TOKENS, metrics.ROUNDS, metrics.DRAFTED_TOKENS, metrics.ACCEPTED_TOKENS)
+def _languages(now: LiveFigures) -> str:
+    rows = [
+        (
+            one.language,
+            number(one.tokens_per_s),
+            or_nothing(lambda ratio: number(ratio, 2), one.tokens_per_round),
+            or_nothing(share, one.acceptance),
+            or_nothing(lambda seconds: number(1_000 * seconds), one.first_token_s),
         )
-        first_s = figures.total(metrics.FIRST_TOKEN, "_sum", language=language)
-        firsts = figures.total(metrics.FIRST_TOKEN, "_count", language=language)
-        first_ms = ratio(1_000 * first_s, firsts, 0)
-        rows.append((language, number(tokens), ratio(tokens, rounds), share(accepted, drafted), first_ms))
+        for one in now.languages
+    ]
     return table(("language", "tokens/s", "tokens/round", "acceptance", "first token ms"), rows) if rows else ""
 
 
-def _tenants(figures: Figures) -> str:
-
-    busy = {*figures.values_of(metrics.CALLS, "tenant"), *figures.values_of(metrics.OPEN_STREAMS, "tenant")}
+def _tenants(now: LiveFigures) -> str:
     rows = [
         (
-            tenant,
-            number(figures.total(metrics.TENANT_OUTPUT_TOKENS, tenant=tenant)),
-            number(figures.total(metrics.CALLS, tenant=tenant), 1),
-            number(figures.total(metrics.OPEN_STREAMS, tenant=tenant)),
-            number(figures.total(metrics.LIMITS_HIT, tenant=tenant), 1),
+            one.tenant,
+            number(one.tokens_per_s),
+            number(one.calls_per_s, 1),
+            number(one.open_streams),
+            number(one.limits_per_s, 1),
         )
-        for tenant in sorted(busy)
+        for one in now.tenants
     ]
     return table(("tenant", "tokens/s", "calls/s", "open", "limits/s"), rows) if rows else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cluster import catalogue as metrics
+from cluster.live_figures import load_of
 from cluster.status import ROUTER, TARGET, Figures, Replicas, languages, missing
-from cluster.tables import number, share, table
+from cluster.tables import number, or_nothing, share, table
 
 
 def described(cluster: str, replicas: Replicas, now: float) -> str:
     """For people; `now` is Unix time."""
-
     versions = ", ".join(sorted({one.report.version for one in replicas if one.report is not None})) or "unknown"
     numerics = ", ".join(sorted({one.numerics_id for one in replicas if one.kind == TARGET})) or "none"
     problems = missing(replicas)
@@ -25,31 +25,20 @@ def described(cluster: str, replicas: Replicas, now: float) -> str:
 
 
 def _replicas_table(replicas: Replicas, now: float) -> str:
-
     rows = []
     for one in sorted(replicas, key=lambda one: (one.kind != ROUTER, one.kind != TARGET, one.name, one.replica_id)):
-        figures = Figures([one])
-        queue = kv = "-"
-        if one.kind == ROUTER:
-            sessions = figures.total(metrics.OPEN_STREAMS)
-        elif one.kind == TARGET:
-            sessions = figures.total(metrics.TARGET_SESSIONS)
-            queue = number(figures.total(metrics.QUEUED_SEQUENCES))
-            pages = figures.total(metrics.KV_PAGES)
-            kv = share(pages - figures.total(metrics.KV_FREE_PAGES), pages)
-        else:
-            sessions = figures.total(metrics.DRAFTER_SESSIONS)
+        load = load_of(one.name, [one])
         up = _duration(now - one.report.started_at) if one.report is not None else "-"
         drafts = [
             f"{key}: {value}" for key, value in (one.report.facts if one.report else {}).items() if "version" in key
         ]
-        rows.append((one.name, one.replica_id, one.address, up, number(sessions), queue, kv, ", ".join(drafts)))
+        queue, kv = or_nothing(number, load.queue), or_nothing(share, load.kv_held)
+        rows.append((one.name, one.replica_id, one.address, up, number(load.sessions), queue, kv, ", ".join(drafts)))
     return table(("deployment", "replica", "address", "up", "sessions", "queue", "KV held", ""), rows)
 
 
 def _tenants_table(replicas: Replicas) -> str:
     """Tenants that have called, since the routers' start; empty if none has."""
-
     figures = Figures(replicas)
     rows = [
         (

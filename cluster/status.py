@@ -71,7 +71,7 @@ class Figures:
         """Which values a label has, where anything was counted."""
         found = self._values.get(metric.name, {})
         index = metric.labels.index(label)
-        return sorted({labels[index] for labels, value in found.items() if value})
+        return sorted({labels[index] for labels in found})
 
 
 def rates(before: Replicas, after: Replicas) -> Replicas:

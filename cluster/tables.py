@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,11 +20,11 @@ def number(value: float, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
-def share(part: float, whole: float) -> str:
-    """In per cent; "-" of nothing."""
-    return f"{part / whole:.0%}" if whole else "-"
+def share(part: float) -> str:
+    """In per cent."""
+    return f"{part:.0%}"
 
 
-def ratio(value: float, by: float, digits: int = 2) -> str:
-    """ "-" for a division by nothing."""
-    return number(value / by, digits) if by else "-"
+def or_nothing(text: Callable[[float], str], value: float | None) -> str:
+    """The value's text; "-" where there is none."""
+    return "-" if value is None else text(value)

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--interval: found {args.interval:g}; give {_LEAST_S:g} to 3600 seconds")
     let_ray_find_its_token()
     from cluster.errors import ConfigError
+    from cluster.live_figures import live_figures
     from cluster.live_view import picture
     from cluster.status import rates
     from deployments.operate import watched
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             while True:
                 time.sleep(args.interval)
                 after = look()
-                print(f"{clear}{picture(args.cluster, rates(before, after))}", flush=True)
+                print(f"{clear}{picture(args.cluster, live_figures(rates(before, after)))}", flush=True)
                 if args.once:
                     return 0
                 if not clear:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster import catalogue as metrics
+from cluster.live_figures import live_figures
 from cluster.live_view import picture
 from cluster.measures import Measures
 from cluster.overview import described
@@ -72,9 +73,8 @@ def test_a_replica_that_began_anew_under_its_old_report_counts_nothing_below_zer
 
 
 def test_top_shows_tiers_languages_and_tenants() -> None:
-    lines = picture(
-        "c", rates([router(1, 10.0, 1_000), target(10.0, 1_000)], [router(1, 12.0, 1_400), target(12.0, 1_500)])
-    )
+    before, after = [router(1, 10.0, 1_000), target(10.0, 1_000)], [router(1, 12.0, 1_400), target(12.0, 1_500)]
+    lines = picture("c", live_figures(rates(before, after)))
 
     rows = [line.split() for line in lines.splitlines()]
     assert ["de", "200", "4.00", "75%", "50"] in rows
