@@ -15,9 +15,17 @@ from cluster.text import Tokenizer
 class _Told:
     """Tokens of a verdict that belong to the answer, and their text."""
 
-    num_tokens: int
-    text: str
+    pieces: tuple[str, ...]
+    """One a token."""
     stopped: bool
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.pieces)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class Answer:
@@ -64,19 +72,24 @@ class Answer:
         told = self._append(verdict.token_ids)
         self.next_round = verdict.round
         self._count(verdict, is_prefill=is_prefill)
-        text = told.text
+        rest = ""
         if told.stopped:
             self.finish_reason = FinishReason.STOP
         elif verdict.finish_reason is not None or len(self.token_ids) >= self._request.max_tokens:
             self.finish_reason = verdict.finish_reason or FinishReason.LENGTH
-            text += self._rest()
-        text = self._untold(text)
+            rest = self._rest()
+        pieces = [self._untold(piece) for piece in told.pieces]
+        rest = self._untold(rest)
+        if pieces:
+            pieces[-1] += rest
+        text = "".join(pieces) or rest
         if not told.num_tokens and not text:
             return None
         num_drafted = min(verdict.num_accepted, told.num_tokens)
         sources = (TokenSource.DRAFTER,) * num_drafted + (TokenSource.TARGET,) * (told.num_tokens - num_drafted)
         logprobs = verdict.logprobs[: told.num_tokens] if self._request.logprobs is not None else ()
-        return Chunk(first, tuple(self.token_ids[first:]), text, sources, self.next_round, logprobs)
+        ids = tuple(self.token_ids[first:])
+        return Chunk(first, ids, text, sources, self.next_round, logprobs, tuple(pieces))
 
     def cut(self, reason: FinishReason) -> Chunk | None:
         """End the answer here; tells text that was withheld."""
@@ -111,13 +124,13 @@ class Answer:
         """Take tokens one by one up to the first that completes a stop string or the answer's length."""
         pieces: list[str] = []
         room = self._request.max_tokens - len(self.token_ids)
-        for taken, token_id in enumerate(token_ids[:room], start=1):
+        for token_id in token_ids[:room]:
             self.token_ids.append(token_id)
             matched = self._stops.push(self._detokenizer.push(token_id))
             pieces.append(matched.text)
             if matched.stopped:
-                return _Told(taken, "".join(pieces), stopped=True)
-        return _Told(len(token_ids[:room]), "".join(pieces), stopped=False)
+                return _Told(tuple(pieces), stopped=True)
+        return _Told(tuple(pieces), stopped=False)
 
     def _rest(self) -> str:
         """Text that was held back in case it went on."""

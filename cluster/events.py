@@ -41,6 +41,8 @@ class Chunk:
     next_round: int
     logprobs: tuple[TokenLogprobs, ...] = ()
     """One a token, if the request asks for them."""
+    pieces: tuple[str, ...] = ()
+    """One a token: what of `text` became complete with it. Empty where text was only held back."""
 
 
 @dataclass(frozen=True, slots=True)

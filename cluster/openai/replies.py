@@ -38,6 +38,7 @@ class _Choice:
     num_characters: int = 0
     pieces: list[str] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
+    tokens: list[Json] = field(default_factory=list)
     started: Started | None = None
     finished: Finished | None = None
 
@@ -56,11 +57,15 @@ class Reply:
         texts: TokenTexts,
         *,
         includes_usage: bool = False,
+        tells_sources: bool = False,
     ) -> None:
-        """`groups`: the prompt's number of each choice. `includes_usage`: a stream tells it at its end."""
+        """`groups`: the prompt's number of each choice. `includes_usage`: a stream tells it at its end.
+
+        `tells_sources`: of each token its text and who wrote it.
+        """
         self._kind, self._texts = kind, texts
         self._groups = groups
-        self._includes_usage = includes_usage
+        self._includes_usage, self._tells_sources = includes_usage, tells_sources
         self._choices = {index: _Choice(Detokenizer(tokenizer)) for index in groups}
         self._common: Json = {"id": kind.value[2] + reply_id, "created": created, "model": model}
 
@@ -78,6 +83,7 @@ class Reply:
                 self._common["system_fingerprint"] = event.numerics_id
             case Chunk():
                 choice.pieces.append(event.text)
+                choice.tokens += self._tokens(event)
                 if event.logprobs:
                     choice.logprobs.append(self._logprobs(choice, event))
                     return choice.logprobs[-1]
@@ -93,7 +99,7 @@ class Reply:
             "object": self._kind.value[0],
             "choices": choices,
             "usage": self._usage(),
-            "polydraft": self._details(*self._choices),
+            "polydraft": self._details(*self._choices, with_tokens=self._tells_sources),
         }
 
     def chunks(self, index: int, event: Event, logprobs: Json | None) -> Iterator[Json]:
@@ -102,8 +108,10 @@ class Reply:
             case Started():
                 yield self._chunk(index, "", is_first=True) | {"polydraft": self._details(index)}
             case Chunk(text=text):
-                if text or logprobs:
-                    yield self._chunk(index, text, logprobs)
+                tokens = self._tokens(event)
+                if text or logprobs or tokens:
+                    told = self._chunk(index, text, logprobs)
+                    yield told | {"polydraft": {"choices": [{"index": index, "tokens": tokens}]}} if tokens else told
             case Finished(finish_reason=reason):
                 yield self._chunk(index, "", finish_reason=_FINISH[reason]) | {"polydraft": self._details(index)}
 
@@ -146,6 +154,13 @@ class Reply:
         logprobs, choice.num_characters = completion_logprobs(chunk, self._texts, choice.text, choice.num_characters)
         return logprobs
 
+    def _tokens(self, chunk: Chunk) -> list[Json]:
+        """Who wrote each, if that is asked for."""
+        if not self._tells_sources:
+            return []
+        told = zip(chunk.pieces, chunk.sources, strict=True)
+        return [{"text": text, "source": source.value} for text, source in told]
+
     def _usage(self) -> Json:
         """Each prompt counts once, however many choices it has."""
         leaders = {group: index for index, group in sorted(self._groups.items(), reverse=True)}.values()
@@ -159,7 +174,7 @@ class Reply:
             "prompt_tokens_details": {"cached_tokens": sum(one.cached_prompt_tokens for one in read)},
         }
 
-    def _details(self, *indices: int) -> Json:
+    def _details(self, *indices: int, with_tokens: bool = False) -> Json:
         """What OpenAI's fields have no place for."""
         choices: list[Json] = []
         target: Json = {}
@@ -180,6 +195,8 @@ class Reply:
                     "finish_reason": choice.finished.finish_reason.value,
                     "speculation": asdict(choice.finished.figures),
                 }
+            if with_tokens:
+                details["tokens"] = choice.tokens
             choices.append(details)
         return {**target, "choices": choices}
 

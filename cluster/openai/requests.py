@@ -139,6 +139,9 @@ class _Body(_Model):
     time_budget_s: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     top_k: Annotated[int, Field(ge=0, le=(1 << 32) - 1)] = 0
 
+    token_sources: bool = False
+    """Ours alone: tell of each token who wrote it."""
+
     @property
     def includes_usage(self) -> bool:
         """Whether a stream ends with the usage."""

@@ -31,7 +31,12 @@ async def collect(session: Session) -> list[Event]:
 
 
 def text_of(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Chunk))
+    """All text; asserts that each token of a chunk has its piece of it."""
+    chunks = [event for event in events if isinstance(event, Chunk)]
+    for chunk in chunks:
+        assert len(chunk.pieces) == len(chunk.token_ids)
+        assert "".join(chunk.pieces) == chunk.text or not chunk.pieces
+    return "".join(chunk.text for chunk in chunks)
 
 
 def ids_of(events: list[Event]) -> list[int]:

@@ -171,3 +171,28 @@ def test_errors_have_openais_form(error: errors.PolydraftError, status: int, par
 def test_limits_say_when_to_come_back() -> None:
     found = error_reply(errors.Overloaded("at its limit", retry_after_s=2.4))
     assert (found.status, found.headers) == (429, {"retry-after": "3"})
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_token_sources_are_told_if_asked_for_whole_and_as_a_stream(tokenizer: Tokenizer, kind: Kind) -> None:
+    texts = TokenTexts(tokenizer)
+    whole, stream = (Reply(kind, "x", 5, "m", {0: 0}, tokenizer, texts, tells_sources=True) for _ in range(2))
+    writers = (TokenSource.DRAFTER, TokenSource.DRAFTER, TokenSource.TARGET)
+    events = [
+        Started("r", 7, "t", "n1", "de", "de", 3),
+        Chunk(0, (72, 195, 188), "Hü", writers, 1, pieces=("H", "", "ü")),
+        Chunk(3, (33,), "", (TokenSource.TARGET,), 2, pieces=("",)),  # held back for a stop string
+        Chunk(4, (), "!", (), 2),
+        Finished(FinishReason.EOS, 3, 4, Figures(rounds=2), 1),
+    ]
+    chunks: list[dict[str, Any]] = []
+    for event in events:
+        whole.add(0, event)
+        chunks += stream.chunks(0, event, stream.add(0, event))
+
+    expected = [("H", "drafter"), ("", "drafter"), ("ü", "target"), ("", "target")]
+    told = [one for chunk in chunks for one in chunk.get("polydraft", {"choices": [{}]})["choices"][0].get("tokens", ())]
+    assert [(one["text"], one["source"]) for one in told] == expected
+    answer: Any = whole.whole()
+    assert answer["polydraft"]["choices"][0]["tokens"] == told
+    assert answer["polydraft"]["choices"][0]["speculation"]["rounds"] == 2
