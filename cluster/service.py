@@ -77,11 +77,13 @@ class GenerationService:
         """From now on these are the tenants; answers that run go on as they began."""
         self._config = self._config.model_copy(update={"tenants": dict(tenants)})
 
-    def check_caller(self, tenant_name: str, key: str) -> None:
-        """Unauthenticated if the key is not the tenant's."""
-        self._authenticated(tenant_name, key)
+    @property
+    def config(self) -> Config:
+        """With the tenants that there are now."""
+        return self._config
 
-    def _authenticated(self, tenant_name: str, key: str) -> Tenant:
+    def check_caller(self, tenant_name: str, key: str) -> Tenant:
+        """Unauthenticated if the key is not the tenant's."""
         try:
             return authenticate(self._config.all_tenants, tenant_name, key)
         except Unauthenticated as error:
@@ -92,7 +94,7 @@ class GenerationService:
         self, raw: RawRequest, *, request_id: str, tenant_name: str = "", key: str = "", traceparent: str = ""
     ) -> AsyncGenerator[Event, None]:
         """The events of one answer; raises PolydraftError."""
-        tenant = self._authenticated(tenant_name, key)
+        tenant = self.check_caller(tenant_name, key)
         watch = self._observer.call(request_id, tenant.name, traceparent)
         code = InternalError.code
         try:

@@ -135,6 +135,11 @@ class DirectoryClient:
         found = await self._call("replicas")
         return found if isinstance(found, list) else None
 
+    async def status(self) -> list[ReplicaStatus] | None:
+        """None while the directory is down."""
+        found = await self._call("status")
+        return found if isinstance(found, list) else None
+
     async def settle(self, router_id: str, claims: Sequence[Claim]) -> Settled | None:
         """None while the directory is down."""
         settled = await self._call("settle", router_id, claims, timeout_s=_SETTLE_S)

@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from cluster.config import Config
 from cluster.errors import InternalError, PolydraftError
 from cluster.events import Event
 from cluster.request import RawRequest
 from cluster.service import GenerationService
+from cluster.tenants import Tenant
 from deployments.public import request_from_pb
 from protos.v1 import generate_pb2 as pb
 
@@ -37,13 +39,18 @@ class Generation:
     def __init__(self, service: GenerationService) -> None:
         self._service = service
 
+    @property
+    def config(self) -> Config:
+        """With the tenants that there are now."""
+        return self._service.config
+
     def check_caller(self, metadata: Mapping[str, str | bytes]) -> None:
         """Unauthenticated if no tenant's key comes with the call."""
         self.check(_caller(metadata))
 
-    def check(self, caller: Caller) -> None:
+    def check(self, caller: Caller) -> Tenant:
         """Unauthenticated if the key is not the tenant's."""
-        self._service.check_caller(caller.tenant, caller.key)
+        return self._service.check_caller(caller.tenant, caller.key)
 
     def answer(self, request: pb.GenerateRequest, metadata: Mapping[str, str | bytes]) -> AsyncGenerator[Event, None]:
         """The events of one call."""

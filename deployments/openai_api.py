@@ -64,24 +64,25 @@ class OpenAiApi:
         target = config.target
         self._model = _Model(target.name, int((target.model / "config.json").stat().st_mtime))
 
-    def app(self) -> Starlette:
-        """What Serve calls."""
+    def app(self, others: Sequence[Route] = ()) -> Starlette:
+        """What Serve calls; `others` are served beside the API."""
         routes = [
-            Route("/v1/completions", _answering(self._completions), methods=["POST"]),
-            Route("/v1/chat/completions", _answering(self._chat), methods=["POST"]),
-            Route("/v1/models", _answering(self._list_models), methods=["GET"]),
-            Route("/v1/models/{name:path}", _answering(self._show_model), methods=["GET"]),
+            Route("/v1/completions", answering(self._completions), methods=["POST"]),
+            Route("/v1/chat/completions", answering(self._chat), methods=["POST"]),
+            Route("/v1/models", answering(self._list_models), methods=["GET"]),
+            Route("/v1/models/{name:path}", answering(self._show_model), methods=["GET"]),
+            *others,
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_endpoint})
         app.router.redirect_slashes = False
         return app
 
     async def _list_models(self, request: Request) -> ASGIApp:
-        self._generation.check(_caller(request))
+        self._generation.check(caller_of(request))
         return JSONResponse({"object": "list", "data": [self._model.body]})
 
     async def _show_model(self, request: Request) -> ASGIApp:
-        self._generation.check(_caller(request))
+        self._generation.check(caller_of(request))
         self._check_model(request.path_params["name"])
         return JSONResponse(self._model.body)
 
@@ -92,7 +93,7 @@ class OpenAiApi:
         return await self._answer(request, Kind.CHAT)
 
     async def _answer(self, request: Request, kind: Kind) -> ASGIApp:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._generation.check(caller)
         body: CompletionBody | ChatBody = read_body(_BODY_OF[kind], await self._read(request))
         self._check_model(body.model)
@@ -106,6 +107,7 @@ class OpenAiApi:
             self._tokenizer,
             self._texts,
             includes_usage=body.includes_usage,
+            tells_sources=body.token_sources,
         )
         events = interleaved(
             [Choice(call.index, call.group, self._generation.answer_raw(call.raw, caller)) for call in calls]
@@ -222,7 +224,7 @@ async def unless_gone(outlet: Outlet, work: Coroutine[object, object, T]) -> T:
         await asyncio.gather(working, listening, return_exceptions=True)
 
 
-def _caller(request: Request) -> Caller:
+def caller_of(request: Request) -> Caller:
     """`Bearer KEY` beside a header that names the tenant, or `Bearer TENANT:KEY`, or the default tenant's key alone."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip() if scheme.lower() == "bearer" else ""
@@ -232,7 +234,7 @@ def _caller(request: Request) -> Caller:
     return Caller(tenant, key, request.headers.get(TRACE_METADATA, ""))
 
 
-def _answering(endpoint: Endpoint) -> Endpoint:
+def answering(endpoint: Endpoint) -> Endpoint:
     """The endpoint with every failure as an answer in OpenAI's form."""
 
     async def answer(request: Request) -> ASGIApp:

@@ -29,6 +29,7 @@ from cluster.service import GenerationService
 from cluster.status import Report
 from cluster.text import Tokenizer
 from cluster.tls import expiries, front_files, tier_files
+from deployments import console
 from deployments.addresses import advertised
 from deployments.directory import DirectoryClient, Registration, drafter_deployment_name
 from deployments.file_stamps import FileStamp, stamp_of
@@ -91,8 +92,9 @@ class Router:
         self._tasks: list[asyncio.Task[None]] = []
 
     def openai_app(self) -> Starlette:
-        """The OpenAI API, for Serve's HTTP ingress."""
-        return OpenAiApi(self._config, self.generation, self._tokenizer).app()
+        """The OpenAI API and the console, for Serve's HTTP ingress."""
+        page = console.routes(self.generation, self._directory) if self._config.console.enabled else []
+        return OpenAiApi(self._config, self.generation, self._tokenizer).app(page)
 
     async def start(self) -> None:
         """Serve, follow the directory, and be found there."""

@@ -65,6 +65,8 @@ def run(config_path: Path, grpc_port: int | None = None, overrides: Sequence[str
             _tell(" ".join([f"ready grpc={host}:{port}", *([f"http={http.url}"] if http is not None else [])]))
             where = f"--cluster {config.cluster.name} --ray {connected_address()}"
             sys.stderr.write(f"status: polydraft status {where}\n")
+            if http is not None and config.console.enabled:
+                sys.stderr.write(f"console: {http.url}/console\n")
             for name in adapting_drafters(config):
                 sys.stderr.write(f"versions: polydraft drafters status {name} {where}\n")
             while True:

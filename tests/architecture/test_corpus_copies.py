@@ -10,7 +10,7 @@ from tests.architecture.corpus_copies import copied_sentences, corpus_sentences,
 from tests.architecture.files import GENERATED, files
 from tests.conftest import ROOT
 
-SUFFIXES = {".jsonl", ".md", ".proto", ".py", ".txt", ".yaml"}
+SUFFIXES = {".html", ".js", ".jsonl", ".md", ".proto", ".py", ".txt", ".yaml"}
 
 
 def test_no_sentence_of_the_corpus_is_copied(corpus: Path) -> None:

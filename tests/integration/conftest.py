@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.chaos.victims import Kind, ready
+from cluster.keys import hash_key, new_key
 from deployments.processes import Process, descendants
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster_with_http, free_port
@@ -29,6 +30,8 @@ class RunningCluster:
     http: str
     tenants_file: Path
     metrics_port: int
+    operator_key: str
+    """For the console's figures of all tenants."""
 
     @asynccontextmanager
     async def client(self, tenant: str | None = None, key: str | None = None) -> AsyncIterator[AsyncClient]:
@@ -43,10 +46,12 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     overrides.append(f"tenants_file={tenants_file}")
     metrics_port = free_port()
+    operator_key = new_key()
     overrides += ["cluster.http_port=0", f"ray.metrics_port={metrics_port}"]
+    overrides.append(f"console.operator_keys=['{hash_key(operator_key)}']")
     os.environ.update(RAY_metrics_report_interval_ms="1000")  # tests do not wait for ten seconds
     async with cluster_with_http(str(CONFIG), overrides) as addresses:
-        yield RunningCluster(addresses["grpc"], addresses["http"], tenants_file, metrics_port)
+        yield RunningCluster(addresses["grpc"], addresses["http"], tenants_file, metrics_port, operator_key)
     assert not [process for process in descendants(os.getpid()) if "ray::" in process.title]
 
 

@@ -178,7 +178,7 @@ def test_token_sources_are_told_if_asked_for_whole_and_as_a_stream(tokenizer: To
     texts = TokenTexts(tokenizer)
     whole, stream = (Reply(kind, "x", 5, "m", {0: 0}, tokenizer, texts, tells_sources=True) for _ in range(2))
     writers = (TokenSource.DRAFTER, TokenSource.DRAFTER, TokenSource.TARGET)
-    events = [
+    events: list[Event] = [
         Started("r", 7, "t", "n1", "de", "de", 3),
         Chunk(0, (72, 195, 188), "Hü", writers, 1, pieces=("H", "", "ü")),
         Chunk(3, (33,), "", (TokenSource.TARGET,), 2, pieces=("",)),  # held back for a stop string
@@ -191,7 +191,9 @@ def test_token_sources_are_told_if_asked_for_whole_and_as_a_stream(tokenizer: To
         chunks += stream.chunks(0, event, stream.add(0, event))
 
     expected = [("H", "drafter"), ("", "drafter"), ("ü", "target"), ("", "target")]
-    told = [one for chunk in chunks for one in chunk.get("polydraft", {"choices": [{}]})["choices"][0].get("tokens", ())]
+    told = [
+        one for chunk in chunks for one in chunk.get("polydraft", {"choices": [{}]})["choices"][0].get("tokens", ())
+    ]
     assert [(one["text"], one["source"]) for one in told] == expected
     answer: Any = whole.whole()
     assert answer["polydraft"]["choices"][0]["tokens"] == told
