@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from cluster.console import choices_of, sees_all
 from cluster.errors import Unavailable
 from cluster.live_figures import live_figures, of_tenant
 from cluster.status import Replicas, ReplicaStatus, rates
-from cluster.watchers import choices_of, sees_all
 from deployments.generation import Generation
 from deployments.openai_api import answering, caller_of
 
@@ -43,7 +43,7 @@ class Directory(Protocol):
 
 def routes(generation: Generation, directory: Directory) -> list[Route]:
     """The page and its parts, which are the same for all and need no key, and what it asks for a caller."""
-    watch = _Watch(directory)
+    look = _SharedLook(directory)
 
     async def choices(request: Request) -> ASGIApp:
         tenant = generation.check(caller_of(request))
@@ -52,9 +52,9 @@ def routes(generation: Generation, directory: Directory) -> list[Route]:
     async def figures(request: Request) -> ASGIApp:
         caller = caller_of(request)
         if sees_all(generation.config, caller.tenant, caller.key):
-            return _fresh(asdict(live_figures(await watch.next())))
+            return _fresh(asdict(live_figures(await look.next())))
         tenant = generation.check(caller)
-        return _fresh({"tenants": [asdict(of_tenant(await watch.next(), tenant.name))]})
+        return _fresh({"tenants": [asdict(of_tenant(await look.next(), tenant.name))]})
 
     return [
         Route("/", _to_console, methods=["GET"]),
@@ -65,7 +65,7 @@ def routes(generation: Generation, directory: Directory) -> list[Route]:
     ]
 
 
-class _Watch:
+class _SharedLook:
     """Looks at the replicas twice for all who ask meanwhile: many viewers cost the directory no more than one."""
 
     def __init__(self, directory: Directory) -> None:

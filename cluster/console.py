@@ -1,4 +1,4 @@
-"""Who may see which figures of a running cluster, and what a caller of the console may choose from."""
+"""What the console tells whom: who may see which figures, and what a caller may choose from."""
 
 from __future__ import annotations
 
