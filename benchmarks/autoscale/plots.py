@@ -14,6 +14,8 @@ import numpy as np
 from benchmarks.autoscale.tuning import Result
 
 _COLOURS = {"fixed": "#888888", "plain": "#d95f02", "ours": "#1b6ca8"}
+_FIRST_MINUTE = 60
+"""Before it the cluster finds its size."""
 _PANELS = (
     ("requests", "requests a second"),
     ("targets", "target replicas"),
@@ -33,9 +35,15 @@ def plot(results: Sequence[Result], path: Path) -> None:
             panel = axes[row][column]
             for result in shown:
                 if result.size == size and (name != "requests" or result.name == "ours"):
-                    values = result.reporting.series[name][0]
+                    values = result.reporting.series[name][0][_FIRST_MINUTE:]
                     colour = "black" if name == "requests" else _COLOURS[result.name]
-                    panel.plot(np.arange(len(values)) / 60, values, color=colour, linewidth=0.8, label=result.name)
+                    panel.plot(
+                        _FIRST_MINUTE / 60 + np.arange(len(values)) / 60,
+                        values,
+                        color=colour,
+                        linewidth=0.8,
+                        label=result.name,
+                    )
             panel.grid(alpha=0.3)
             panel.set_xlim(1, 24)
             if name == "queue":

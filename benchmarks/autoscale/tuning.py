@@ -1,7 +1,7 @@
 """Tunes each policy on the tuning seeds by the same budget, and runs it on the reporting seeds.
 
-16 settings are drawn, those that keep both p95 are compared by cost, and the best one's main number is tried at six
-more values. A fixed size is the smallest of 22 that keeps them.
+12 settings are drawn, and those that keep both p95 are compared by cost. Of the best one other loads of a target are
+tried, then other loads of a drafter, then of a target again: 24 in all. A fixed size is the smallest of 22.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from benchmarks.autoscale.traffic import (
 from cluster.scaling_config import DrafterScaling, TargetScaling
 
 Name = Literal["ours", "plain", "fixed", "at once"]
-NUM_DRAWN = 16
-FACTORS = (0.85, 0.93, 1.04, 1.08, 1.15, 1.25)
+NUM_DRAWN = 12
+TARGET_FACTORS = (0.85, 0.93, 1.08, 1.2, 1.35)
+DRAFTER_FACTORS = (0.5, 2.0, 4.0)
+LAST_FACTORS = (0.95, 1.04, 1.08, 1.14)
 _L = len(LANGUAGES)
 T = TypeVar("T")
 
@@ -71,6 +73,11 @@ def scale_ours(settings: OurSettings, factor: float) -> OurSettings:
     return replace(settings, target=settings.target.model_copy(update={"prefill": round(prefill, 3)}))
 
 
+def scale_our_drafters(settings: OurSettings, factor: float) -> OurSettings:
+    sessions = settings.drafter.sessions * factor
+    return replace(settings, drafter=settings.drafter.model_copy(update={"sessions": round(sessions, 1)}))
+
+
 def draw_plain(rng: np.random.Generator) -> PlainSettings:
     return PlainSettings(
         target_ongoing=round(float(np.exp(rng.uniform(np.log(8), np.log(30)))), 2),
@@ -87,6 +94,16 @@ def scale_plain(settings: PlainSettings, factor: float) -> PlainSettings:
     return replace(settings, target_ongoing=round(settings.target_ongoing * factor, 2))
 
 
+def scale_plain_drafters(settings: PlainSettings, factor: float) -> PlainSettings:
+    return replace(settings, drafter_ongoing=round(settings.drafter_ongoing * factor, 1))
+
+
+_SEARCH: dict[str, tuple[Any, Any, Any]] = {
+    "ours": (draw_ours, scale_ours, scale_our_drafters),
+    "plain": (draw_plain, scale_plain, scale_plain_drafters),
+}
+
+
 def result_of(name: Name, size: int) -> Result:
     """Tune one policy for one size and run it on the reporting seeds."""
     tuning_days = [generate(seed, REQUESTS_PER_S[size]) for seed in TUNING_SEEDS]
@@ -94,12 +111,13 @@ def result_of(name: Name, size: int) -> Result:
     first: list[Any]
     if name == "fixed":
         return _fixed(size, tuning_days)
-    draw, scale = (draw_plain, scale_plain) if name == "plain" else (draw_ours, scale_ours)
+    draw, of_target, of_drafter = _SEARCH["plain" if name == "plain" else "ours"]
     run = _RUNS[name]
     first = [draw(rng) for _ in range(NUM_DRAWN)]
     best, _ = _best(first, tuning_days, size, run)
-    settings, tuning = _best([best, *(scale(best, factor) for factor in FACTORS)], tuning_days, size, run)
-    return Result(name, size, settings, tuning, _reported(size, lambda days: run(days, [settings], size)))
+    for scale, factors in ((of_target, TARGET_FACTORS), (of_drafter, DRAFTER_FACTORS), (of_target, LAST_FACTORS)):
+        best, tuning = _best([best, *(scale(best, factor) for factor in factors)], tuning_days, size, run)
+    return Result(name, size, best, tuning, _reported(size, lambda days: run(days, [best], size)))
 
 
 def _ours(days: Sequence[Traffic], candidates: Sequence[OurSettings], size: int) -> Outcome:
