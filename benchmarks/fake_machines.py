@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.processes import descendants, wait_or_kill
+from deployments.processes import descendants, mentioning, wait_or_kill
 from polydraft.commands.child_cluster import free_port
 
 START_S = 90.0
@@ -46,10 +46,12 @@ class Machine:
 class FakeMachines:
     """A running one."""
 
-    def __init__(self, address: str, pid: int) -> None:
+    def __init__(self, address: str, pid: int, directory: Path) -> None:
         self.address = address
         self.pid = pid
         """Of the head: all machines are below it."""
+        self.directory = directory
+        """Of all that Ray writes; it is gone in the end."""
 
     def count(self, name: str) -> int:
         """Machines of a kind that are up."""
@@ -83,7 +85,7 @@ def fake_machines(*kinds: Machine, idle_s: float = 6.0) -> Iterator[FakeMachines
     )
     try:
         _wait_for_head(head, directory / "head.log")
-        yield FakeMachines(address, head.pid)
+        yield FakeMachines(address, head.pid, directory)
     finally:
         started = descendants(head.pid)
         head.send_signal(signal.SIGTERM)
@@ -91,7 +93,8 @@ def fake_machines(*kinds: Machine, idle_s: float = 6.0) -> Iterator[FakeMachines
             head.wait(END_S)
         head.kill()
         head.wait()
-        wait_or_kill(started, END_S)
+        # Ray's log monitor of a machine that went outlives it, and is below nobody then.
+        wait_or_kill([*started, *mentioning(str(directory))], END_S)
         log.close()
         shutil.rmtree(directory, ignore_errors=True)
         for name, value in before.items():

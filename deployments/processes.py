@@ -51,6 +51,16 @@ def descendants(root_pid: int) -> list[Process]:
     return [Process(pid, started[pid]) for pid in found]
 
 
+def mentioning(text: str) -> list[Process]:
+    """All processes whose command line holds `text`, such as a directory of ours: also those whose parents are gone."""
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields is not None and text in (process := Process(int(entry.name), fields[19])).title:
+            found.append(process)
+    return found
+
+
 def wait_or_kill(processes: list[Process], grace_s: float) -> None:
     """Wait until all have ended; after `grace_s` kill what is left."""
     deadline = time.monotonic() + grace_s
