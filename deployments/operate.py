@@ -21,13 +21,16 @@ from deployments.directory import NAMESPACE, named_directory
 if TYPE_CHECKING:
     from training.online.trainer import TrainerStatus
 
-_CALL_S = 30.0
+_CALL_S = 60.0
+"""A trainer that was lost takes half of it to start."""
 
 
 def status(cluster: str, drafter: str, ray_address: str) -> dict[str, str]:
     """By tenant, for people. Raises ConfigError if there is no such trainer."""
     with _trainer(cluster, drafter, ray_address) as trainer:
-        found: dict[str, TrainerStatus] = ray.get(trainer.status.remote(), timeout=_CALL_S)
+        # Asked again while Ray starts a trainer that was lost: the question changes nothing.
+        asked = trainer.status.options(max_task_retries=-1).remote()
+        found: dict[str, TrainerStatus] = ray.get(asked, timeout=_CALL_S)
         return {tenant: describe(status) for tenant, status in found.items()}
 
 
