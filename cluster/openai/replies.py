@@ -36,9 +36,8 @@ class _Choice:
     text: Detokenizer
     """Follows the tokens, for the offsets of a completion's log-probabilities."""
     num_characters: int = 0
-    pieces: list[str] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
-    tokens: list[Json] = field(default_factory=list)
     started: Started | None = None
     finished: Finished | None = None
 
@@ -82,8 +81,7 @@ class Reply:
                 choice.started = event
                 self._common["system_fingerprint"] = event.numerics_id
             case Chunk():
-                choice.pieces.append(event.text)
-                choice.tokens += self._tokens(event)
+                choice.chunks.append(event)
                 if event.logprobs:
                     choice.logprobs.append(self._logprobs(choice, event))
                     return choice.logprobs[-1]
@@ -108,7 +106,7 @@ class Reply:
             case Started():
                 yield self._chunk(index, "", is_first=True) | {"polydraft": self._details(index)}
             case Chunk(text=text):
-                tokens = self._tokens(event)
+                tokens = _tokens(event) if self._tells_sources else []
                 if text or logprobs or tokens:
                     told = self._chunk(index, text, logprobs)
                     yield told | {"polydraft": {"choices": [{"index": index, "tokens": tokens}]}} if tokens else told
@@ -140,7 +138,7 @@ class Reply:
         return {**self._common, "object": self._kind.value[1], "choices": [choice], **usage}
 
     def _whole_choice(self, index: int, choice: _Choice) -> Json:
-        text = "".join(choice.pieces)
+        text = "".join(chunk.text for chunk in choice.chunks)
         if self._kind is Kind.COMPLETION:
             said: Json = {"text": text}
         else:
@@ -153,13 +151,6 @@ class Reply:
             return chat_logprobs(chunk, self._texts)
         logprobs, choice.num_characters = completion_logprobs(chunk, self._texts, choice.text, choice.num_characters)
         return logprobs
-
-    def _tokens(self, chunk: Chunk) -> list[Json]:
-        """Who wrote each, if that is asked for."""
-        if not self._tells_sources:
-            return []
-        told = zip(chunk.pieces, chunk.sources, strict=True)
-        return [{"text": text, "source": source.value} for text, source in told]
 
     def _usage(self) -> Json:
         """Each prompt counts once, however many choices it has."""
@@ -196,9 +187,15 @@ class Reply:
                     "speculation": asdict(choice.finished.figures),
                 }
             if with_tokens:
-                details["tokens"] = choice.tokens
+                details["tokens"] = [one for chunk in choice.chunks for one in _tokens(chunk)]
             choices.append(details)
         return {**target, "choices": choices}
+
+
+def _tokens(chunk: Chunk) -> list[Json]:
+    """The text of each, and who wrote it."""
+    told = zip(chunk.pieces, chunk.sources, strict=True)
+    return [{"text": text, "source": source.value} for text, source in told]
 
 
 def _finished(choice: _Choice) -> Finished:

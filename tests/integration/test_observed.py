@@ -28,7 +28,7 @@ from tests.prometheus.test_rules import rules
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# Told only where the configuration has certificates.
+# Told only where the configuration has certificates: test_tls.py looks for it.
 ABSENT = {"ray_polydraft_certificate_expiry_timestamp_seconds"}
 
 

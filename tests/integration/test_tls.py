@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import trustme
 import yaml
 
 from benchmarks.certificates import write_certificate
+from cluster.catalogue import CERTIFICATE_EXPIRY
 from deployments.processes import Process, descendants
 from polydraft.cli import main
 from polydraft.client import AsyncClient
-from polydraft.commands.child_cluster import cluster
+from polydraft.commands.child_cluster import cluster, free_port
 from polydraft.commands.demo_sentences import demo_prompts
 from polydraft.errors import Unavailable
 from tests.certificates import caller, first_in, shown_at
@@ -60,6 +64,17 @@ def certificates_of(process: Process) -> set[str]:
     return shown
 
 
+async def expiries(metrics_port: int) -> dict[str, float]:
+    """By section of `tls`, as a cluster tells Prometheus, once it does: the alert on certificates reads them."""
+    pattern = re.compile(rf'^{CERTIFICATE_EXPIRY.exported}{{.*section="(\w+)".*}} (\S+)$', re.M)
+    async with asyncio.timeout(60):
+        while True:
+            with urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as reply:
+                if found := dict(pattern.findall(reply.read().decode())):
+                    return {section: float(value) for section, value in found.items()}
+            await asyncio.sleep(0.5)
+
+
 async def test_everything_between_callers_and_replicas_is_encrypted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +90,8 @@ async def test_everything_between_callers_and_replicas_is_encrypted(
     ]
     flags = ["--ca", str(tmp_path / "front.pem"), *shown, "--max-tokens", "24", "--json"]
 
-    async with cluster(str(write_config(tmp_path))) as address:
+    metrics_port = free_port()
+    async with cluster(str(write_config(tmp_path)), [f"ray.metrics_port={metrics_port}"]) as address:
         status = await asyncio.to_thread(main, ["generate", "--address", address, *flags, prompt.prompt])
         for refused in (None, caller(FRONT), caller(FRONT, TIERS)):
             async with AsyncClient(address, credentials=refused, timeout_s=60) as client:
@@ -87,6 +103,7 @@ async def test_everything_between_callers_and_replicas_is_encrypted(
             for process in replicas(deployment)
             if process not in others
         ]
+        expire = await expiries(metrics_port)
         before = await asyncio.to_thread(shown_at, address)
         write_certificate(tmp_path / "front", FRONT, "127.0.0.1")
         CALLERS.cert_pem.write_to_path(str(tmp_path / "front" / "authority.pem"))
@@ -96,4 +113,5 @@ async def test_everything_between_callers_and_replicas_is_encrypted(
     assert (status, answer["drafter"]) == (0, "de")
     assert answer["speculation"]["drafted"] > 0
     assert of_tiers == [{first_in(tmp_path / "tiers" / "certificate.pem")}] * 2
+    assert expire.keys() == {"front", "tiers"} and min(expire.values()) > time.time()
     assert before != after == first_in(tmp_path / "front" / "certificate.pem")
