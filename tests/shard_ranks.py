@@ -149,6 +149,7 @@ def agree_at(group: ShardGroup, flags: list[list[bool]], values: list[int]) -> t
 
 def lose_a_rank(group: ShardGroup, lost: int) -> None:
     """One rank ends without a word; another waits for it, as it would in a step (rank 0) or between two."""
+    group.wait_for_all()  # rank 0 holds the store by which the other may still be joining
     if group.rank == lost:
         os._exit(1)
     if group.leads:
