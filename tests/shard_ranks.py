@@ -100,14 +100,17 @@ def _serve(rank: int, device: torch.device, connection: Connection) -> None:
         if rank == 0:
             fd = reduction.recv_handle(connection)
             listening = socket.socket(fileno=fd)
-        group = ShardGroup.join(rank, size, port, device, listening)
         try:
-            connection.send((function(group, *arguments), ""))
+            group = ShardGroup.join(rank, size, port, device, listening)
+            answer = function(group, *arguments), ""
+            if dist.is_initialized():  # an engine that was shut down has left already
+                group.wait_for_all()  # whoever leaves first takes the others' connections along
         except Exception:
-            connection.send((None, traceback.format_exc()))
+            answer = None, traceback.format_exc()
         finally:
             if dist.is_initialized():
-                group.leave()
+                dist.destroy_process_group()
+        connection.send(answer)
 
 
 # What ranks are sent. They do the same, so rank 0 need not tell the others.
