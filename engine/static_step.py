@@ -190,7 +190,11 @@ class StaticStep:
             PackedBatch(inputs.ids_T, inputs.positions_T, context, self._every_row_T, shape.num_rows, shape.num_rows)
         )
         trees = PackedTrees(
-            inputs.ids_T, inputs.parents_T, inputs.row_offsets_B1, max_draft_len=shape.depth, are_chains=False
+            inputs.ids_T,
+            inputs.parents_T,
+            inputs.row_offsets_B1,
+            max_draft_len=shape.depth,
+            max_children=shape.num_rows,
         )
         rules = SamplingRows(
             inputs.temperatures_T,

@@ -35,7 +35,7 @@ def _verification(sizes: Sizes) -> Iterator[Figure]:
     logits_TV = inputs.random_logits(sizes, seed=101)
     trees = inputs.likely_trees(sizes, logits_TV)
     on_host = PackedTrees(
-        trees.tokens_T.cpu(), trees.parents_T.cpu(), trees.row_offsets_B1.cpu(), trees.max_draft_len, trees.are_chains
+        trees.tokens_T.cpu(), trees.parents_T.cpu(), trees.row_offsets_B1.cpu(), trees.max_draft_len, trees.max_children
     )
     expected = ops.verify_greedy(logits_TV.cpu(), on_host)
     found = ops.verify_greedy(logits_TV, trees)

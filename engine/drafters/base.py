@@ -25,7 +25,11 @@ class DraftLaw(Enum):
 
     NONE = "none"
     ONE_HOT = "one_hot"
+    """Chains chosen without chance."""
     CHAIN_EXACT = "chain_exact"
+    """Chains whose tokens were drawn from laws that are at hand."""
+    NO_REPLACEMENT = "no_replacement"
+    """Trees likewise, each sibling drawn from what those before it left."""
 
 
 @dataclass(frozen=True, slots=True)

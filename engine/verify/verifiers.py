@@ -5,6 +5,8 @@
 | coupled         | any                                              | any         |
 | chain_rejection | chains drawn from a law that is at hand          | any         |
 | block           | the same; accepts no fewer of them               | any         |
+| multi_round     | the same, and trees whose siblings were drawn    | any         |
+|                 | without replacement from such a law              |             |
 
 `coupled` is the default: it needs no law of the drafts, and with a seed the text does not depend on them.
 """
@@ -33,12 +35,12 @@ class VerifyWork:
     trees: PackedTrees
     rows: SamplingRows
     draft_probs_TV: Tensor | None = None
-    """Row t is the law that the token of row t + 1 was drawn from; None says drafts were chosen without chance.
+    """Row t is the law that the children of row t were drawn from; None says drafts were chosen without chance.
 
-    `chain_rejection` and `block` only.
+    This and the next for `chain_rejection`, `block` and `multi_round` only.
     """
     rounds_B: Tensor | None = None
-    """int64: the request's round counter, which never restarts. `chain_rejection` and `block` only."""
+    """int64: the request's round counter, which never restarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +80,26 @@ def _verify_coupled(work: VerifyWork) -> Walk:
     return ops.verify_coupled(work.logits_TV, work.trees, work.rows)
 
 
-def _verify_chain_rejection(work: VerifyWork) -> Walk:
-    draft_probs_TV, rounds_B = _chain_inputs(work)
-    return ops.verify_chain_rejection(work.logits_TV, work.trees, draft_probs_TV, work.rows, rounds_B)
+def _by_law(
+    verify: Callable[[Tensor, PackedTrees, Tensor, SamplingRows, Tensor], Walk],
+) -> Callable[[VerifyWork], Walk]:
+    """A verifier that needs the law of the drafts and the round counters."""
 
+    def verify_work(work: VerifyWork) -> Walk:
+        if work.rounds_B is None:
+            raise ValueError("verifying by the law of the drafts needs each request's round counter; fill in rounds_B")
+        draft_probs_TV = work.draft_probs_TV
+        if draft_probs_TV is None:
+            draft_probs_TV = one_hot_draft_probs(work.trees, work.logits_TV.shape[1])
+        return verify(work.logits_TV, work.trees, draft_probs_TV, work.rows, work.rounds_B)
 
-def _verify_block(work: VerifyWork) -> Walk:
-    draft_probs_TV, rounds_B = _chain_inputs(work)
-    return ops.verify_block(work.logits_TV, work.trees, draft_probs_TV, work.rows, rounds_B)
-
-
-def _chain_inputs(work: VerifyWork) -> tuple[Tensor, Tensor]:
-    """The law of the drafts and the round counters."""
-    if work.rounds_B is None:
-        raise ValueError("verifying by the law of the drafts needs each request's round counter; fill in rounds_B")
-    if work.draft_probs_TV is None:
-        return one_hot_draft_probs(work.trees, work.logits_TV.shape[1]), work.rounds_B
-    return work.draft_probs_TV, work.rounds_B
+    return verify_work
 
 
 def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
-    """The law of chains whose tokens were chosen without chance, float64 [T, V]."""
+    """The law of chains whose tokens were chosen without chance, float64 [T, V]. ValueError if a tree branches."""
+    if not trees.are_chains:
+        raise ValueError("a tree has branches but no law of its drafts is given; use the coupled verifier")
     next_tokens_T1 = trees.tokens_T.roll(-1)[:, None]
     probs_TV = torch.zeros(trees.num_rows, vocab_size, dtype=torch.float64, device=next_tokens_T1.device)
     return probs_TV.scatter_(1, next_tokens_T1, 1.0)
@@ -106,14 +107,16 @@ def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
 
 _ANY_LAW = frozenset(DraftLaw)
 _CHAIN_LAWS = frozenset({DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT})
+_TREE_LAWS = _CHAIN_LAWS | {DraftLaw.NO_REPLACEMENT}
 
 VERIFIERS: dict[str, Verifier] = {
     verifier.name: verifier
     for verifier in (
         Verifier("greedy", _verify_greedy, _ANY_LAW, needs_greedy=True),
         Verifier("coupled", _verify_coupled, _ANY_LAW),
-        Verifier("chain_rejection", _verify_chain_rejection, _CHAIN_LAWS),
-        Verifier("block", _verify_block, _CHAIN_LAWS),
+        Verifier("chain_rejection", _by_law(ops.verify_chain_rejection), _CHAIN_LAWS),
+        Verifier("block", _by_law(ops.verify_block), _CHAIN_LAWS),
+        Verifier("multi_round", _by_law(ops.verify_multi_round), _TREE_LAWS),
     )
 }
 

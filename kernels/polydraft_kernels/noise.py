@@ -29,7 +29,8 @@ MULTIPLIER_2 = 0x94D049BB133111EB
 STREAMS_PER_ROUND = 256
 MAX_UNIFORM = 1.0 - 2.0**-53
 ACCEPT_ID = 1 << 62
-"""Stands where a token id would in the uniform that decides on a draft token; no token has it."""
+"""Stands where a token id would in the uniform that decides on a draft token, and the ids behind it for further
+candidates of its place; no token has them."""
 
 UInt64s = NDArray[np.uint64]
 Float64s = NDArray[np.float64]

@@ -45,11 +45,14 @@ def gumbel_of_states(states_T: Tensor, ids: Tensor | int) -> Tensor:
     return _uniform(bits_of_states(states_T, ids)).log_().neg_().log_().neg_()
 
 
-def accept_uniforms(keys_T: Tensor, positions_T: Tensor, rounds_T: Tensor) -> Tensor:
-    """The uniforms that decide on draft tokens, float64 [T]; independent of all of `gumbel_rows`."""
-    ids_1 = torch.full((1,), ACCEPT_ID, dtype=torch.int64, device=keys_T.device)
+def accept_uniforms(keys_T: Tensor, positions_T: Tensor, rounds_T: Tensor, num_candidates: int = 1) -> Tensor:
+    """The uniforms that decide on draft tokens, float64 [T, K], a column a candidate of the same place.
+
+    Independent of all of `gumbel_rows`.
+    """
+    ids_K = ACCEPT_ID + torch.arange(num_candidates, device=keys_T.device)
     states_T = row_states(keys_T, positions_T, stream=Stream.ACCEPT, rounds_T=rounds_T)
-    return _uniform(bits_of_states(states_T, ids_1))[:, 0]
+    return _uniform(bits_of_states(states_T, ids_K))
 
 
 def row_states(

@@ -1,7 +1,7 @@
 """The kernels for callers: Triton on a CUDA device, torch elsewhere; the same results from both.
 
 In Triton nothing waits for the device and no shape depends on data, so that a CUDA graph can hold every call. What a
-graph then fixes is what is known on the host: shapes, `max_draft_len`, `are_chains`, `may_sample`, `may_truncate`,
+graph then fixes is what is known on the host: shapes, `max_draft_len`, `max_children`, `may_sample`, `may_truncate`,
 window, scale and soft cap.
 
 `backend`: "auto" chooses by the device of the logits, "triton" and "reference" insist. Triton takes CPU tensors only
@@ -66,6 +66,24 @@ def verify_block(
 ) -> Walk:
     """Block verification of chains, which accepts no less than rejection sampling; arguments as there."""
     walk: Walk = _implementation(logits_TV, backend).verify_block(logits_TV, trees, draft_probs_TV, rows, rounds_B)
+    return walk
+
+
+def verify_multi_round(
+    logits_TV: Tensor,
+    trees: PackedTrees,
+    draft_probs_TV: Tensor,
+    rows: SamplingRows,
+    rounds_B: Tensor,
+    backend: Backend = "auto",
+) -> Walk:
+    """Multi-round rejection of trees whose siblings were drawn without replacement; of chains chain rejection.
+
+    Row t of `draft_probs_TV` is the law that the children of row t were drawn from, in the order of their rows; a
+    leaf's is ignored. The rest is as there.
+    """
+    implementation = _implementation(logits_TV, backend)
+    walk: Walk = implementation.verify_multi_round(logits_TV, trees, draft_probs_TV, rows, rounds_B)
     return walk
 
 

@@ -5,6 +5,7 @@ B sessions, T rows of all sessions, D the longest possible path.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,8 +34,8 @@ class PackedTrees:
     """int64."""
     max_draft_len: int
     """At least the longest draft; kept on the host so that no kernel has to ask the device."""
-    are_chains: bool
-    """Whether every node follows the one before it; likewise."""
+    max_children: int
+    """At least those of any row; likewise."""
 
     @classmethod
     def pack(
@@ -57,8 +58,13 @@ class PackedTrees:
             parents_T=torch.tensor(parents, dtype=torch.int64, device=device),
             row_offsets_B1=torch.tensor(offsets, dtype=torch.int64, device=device),
             max_draft_len=max((len(nodes) for nodes in draft_tokens), default=0),
-            are_chains=all(list(above) == list(range(-1, len(above) - 1)) for above in draft_parents),
+            max_children=max((count for above in draft_parents for count in Counter(above).values()), default=0),
         )
+
+    @property
+    def are_chains(self) -> bool:
+        """Whether no node has a sibling."""
+        return self.max_children <= 1
 
     @property
     def num_rows(self) -> int:

@@ -36,7 +36,7 @@ def verify_block(
     acceptance_BN = acceptance_probs(weights_BN, surplus_T[laws.rows_BN])
 
     rounds_T = rounds_B[trees.session_of_rows()]
-    uniforms_T = accept_uniforms(rows.keys_T, rows.positions_T, rounds_T)
+    uniforms_T = accept_uniforms(rows.keys_T, rows.positions_T, rounds_T)[:, 0]
     places_N = torch.arange(1, acceptance_BN.shape[1], device=uniforms_T.device)
     is_reached_BN = uniforms_T[laws.rows_BN[:, :-1]] <= acceptance_BN[:, 1:]
     is_reached_BN &= places_N <= laws.lengths_B[:, None]

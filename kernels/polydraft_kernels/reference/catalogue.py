@@ -8,6 +8,7 @@ from polydraft_kernels.reference.choose_coupled import choose_coupled
 from polydraft_kernels.reference.choose_greedy import choose_greedy
 from polydraft_kernels.reference.fixed_linear import fixed_linear
 from polydraft_kernels.reference.kv_compaction import compact_kv
+from polydraft_kernels.reference.multi_round import verify_multi_round
 from polydraft_kernels.reference.tree_attention import tree_attention
 from polydraft_kernels.reference.verify import verify_coupled, verify_greedy
 from polydraft_kernels.reference.walk_trees import walk_trees
@@ -22,5 +23,6 @@ __all__ = [
     "verify_chain_rejection",
     "verify_coupled",
     "verify_greedy",
+    "verify_multi_round",
     "walk_trees",
 ]

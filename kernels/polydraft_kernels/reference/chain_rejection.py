@@ -28,7 +28,7 @@ def verify_chain_rejection(
     laws = chain_laws(logits_TV, trees, draft_probs_TV, rows)
     ratios_T = probability_ratios(laws.target_probs_TV, laws.draft_probs_TV, laws.next_tokens_T)
     rounds_T = rounds_B[trees.session_of_rows()]
-    accepted_T = accept_uniforms(rows.keys_T, rows.positions_T, rounds_T) < ratios_T
+    accepted_T = accept_uniforms(rows.keys_T, rows.positions_T, rounds_T)[:, 0] < ratios_T
     # Nothing is accepted in a session's last row, so the count ends there.
     num_accepted_B = accepted_T[laws.rows_BN].long().cumprod(dim=1).sum(dim=1)
     return finish_walk(laws, rows, rounds_B, num_accepted_B)

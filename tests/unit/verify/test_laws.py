@@ -27,6 +27,7 @@ from tests.unit.verify.toy_tables import (
     count_texts,
     coupled_joint_law,
     draft_chains,
+    first_tokens_law,
     generate,
     verify_work,
 )
@@ -43,15 +44,6 @@ def one_step(target_V: Laws, draft_V: Laws, token: int) -> tuple[float, Laws]:
     target_1V, draft_1V = torch.from_numpy(target_V)[None], torch.from_numpy(draft_V)[None]
     ratio = probability_ratios(target_1V, draft_1V, torch.tensor([token]))
     return float(ratio.clamp_max(1.0)[0]), residual_probs(target_1V, draft_1V)[0].numpy()
-
-
-def first_tokens_law(emitted: dict[Prefix, float], model: TableModel, num_tokens: int) -> Laws:
-    """Law of the first tokens when the target goes on alone after what a round emitted."""
-    law = np.zeros(model.vocab_size**num_tokens)
-    for number, text in enumerate(itertools.product(range(model.vocab_size), repeat=num_tokens)):
-        for start in range(num_tokens + 1):
-            law[number] += emitted.get(text[:start], 0.0) * model.probability(text, start)
-    return law
 
 
 def chain_rejection_round(

@@ -14,6 +14,7 @@ LAWFUL = {
     "coupled": set(DraftLaw),
     "chain_rejection": {DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT},
     "block": {DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT},
+    "multi_round": {DraftLaw.ONE_HOT, DraftLaw.CHAIN_EXACT, DraftLaw.NO_REPLACEMENT},
 }
 
 
@@ -39,7 +40,7 @@ def test_greedy_is_refused_for_requests_that_sample() -> None:
 
 
 def test_an_unknown_verifier_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="use one of greedy, coupled, chain_rejection, block"):
+    with pytest.raises(ValueError, match="use one of greedy, coupled, chain_rejection, block, multi_round"):
         select_verifier("typical", DraftLaw.NONE, is_greedy=True)
 
 
@@ -56,10 +57,15 @@ def test_verifiers_of_chains_refuse_a_tree(name: str) -> None:
         VERIFIERS[name].verify(work([-1, -1], [0]))
 
 
-@pytest.mark.parametrize("name", ["chain_rejection", "block"])
-def test_verifiers_of_chains_refuse_work_without_rounds(name: str) -> None:
+@pytest.mark.parametrize("name", ["chain_rejection", "block", "multi_round"])
+def test_verifiers_by_law_refuse_work_without_rounds(name: str) -> None:
     with pytest.raises(ValueError, match="round counter"):
         VERIFIERS[name].verify(work([-1, 0], None))
+
+
+def test_a_tree_that_branches_is_not_judged_as_if_drawn_without_chance() -> None:
+    with pytest.raises(ValueError, match="no law of its drafts is given"):
+        VERIFIERS["multi_round"].verify(work([-1, -1], [0]))
 
 
 def test_one_hot_law_is_on_the_next_token_of_the_chain() -> None:

@@ -77,6 +77,15 @@ def coupled_joint_law(target_V: Laws, draft_V: Laws) -> Laws:
     return joint_VV
 
 
+def first_tokens_law(emitted: dict[Prefix, float], model: TableModel, num_tokens: int) -> Laws:
+    """Law of the first tokens when the target goes on alone after what a round emitted."""
+    law = np.zeros(model.vocab_size**num_tokens)
+    for number, text in enumerate(itertools.product(range(model.vocab_size), repeat=num_tokens)):
+        for start in range(num_tokens + 1):
+            law[number] += emitted.get(text[:start], 0.0) * model.probability(text, start)
+    return law
+
+
 def draft_chains(model: TableModel, num_tokens: int, stream: int) -> Draft:
     """Chains drawn from the model by Gumbel argmax; stream 0 shares the target's noise, others are keyed by round."""
     log_laws_NV = torch.from_numpy(model.laws_NV).log()
