@@ -103,7 +103,7 @@ def test_toy_vector(count: int, accepted: float) -> None:
 
 
 def test_negative_likeliest_children_under_a_soft_law_are_lossy() -> None:
-    """Released code drafts the top k at temperature 0 and judges them by the soft law: right only for greedy targets."""
+    """Released code drafts the top k at temperature 0 and judges them by the soft law: right at temperature 0 only."""
     target, drafter = stationary(TARGET, 1), stationary(DRAFT, 1)
 
     law = first_tokens_law(emitted_by(target, drafter, (2,), likeliest), target, 1)

@@ -187,10 +187,14 @@ def verify_work(
 
 
 def chi_square_p_value(counts: NDArray[np.int64], law: Laws) -> float:
-    """Probability of counts at least as far from the law."""
-    expected = law * counts.sum()
+    """Probability of counts at least as far from the law; cells with less than five to be expected are one."""
+    is_rare = law * counts.sum() < 5
+    counts = np.append(counts[~is_rare], counts[is_rare].sum())
+    expected = np.append(law[~is_rare], law[is_rare].sum()) * counts.sum()
+    if not is_rare.any():
+        counts, expected = counts[:-1], expected[:-1]
     statistic = float(((counts - expected) ** 2 / expected).sum())
-    half_freedom = torch.tensor((len(law) - 1) / 2, dtype=torch.float64)
+    half_freedom = torch.tensor((len(expected) - 1) / 2, dtype=torch.float64)
     return float(torch.special.gammaincc(half_freedom, torch.tensor(statistic / 2, dtype=torch.float64)))
 
 
