@@ -120,6 +120,7 @@ def verification_cases(num_sessions: int, vocab_size: int, device: str) -> list[
         ),
         "chain_rejection": (both_laws, lambda backend: ops.verify_chain_rejection(*laws, backend)),
         "block": (both_laws, lambda backend: ops.verify_block(*laws, backend)),
+        "multi_round": (both_laws, lambda backend: ops.verify_multi_round(*laws, backend)),
         "walk": (3 * trees.tokens_T.nbytes, lambda backend: ops.walk_trees(trees, choices_T, backend)),
     }
     return [Case(f"{name}_{num_sessions}_sessions", size, run) for name, (size, run) in cases.items()]

@@ -8,6 +8,7 @@ from polydraft_kernels.triton.choose_coupled import choose_coupled
 from polydraft_kernels.triton.choose_greedy import choose_greedy
 from polydraft_kernels.triton.fixed_linear import fixed_linear
 from polydraft_kernels.triton.kv_compaction import compact_kv
+from polydraft_kernels.triton.multi_round import verify_multi_round
 from polydraft_kernels.triton.tree_attention import tree_attention
 from polydraft_kernels.triton.verify import verify_coupled, verify_greedy
 from polydraft_kernels.triton.walk_trees import walk_trees
@@ -22,5 +23,6 @@ __all__ = [
     "verify_chain_rejection",
     "verify_coupled",
     "verify_greedy",
+    "verify_multi_round",
     "walk_trees",
 ]

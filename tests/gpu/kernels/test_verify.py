@@ -8,7 +8,7 @@ from polydraft_kernels import noise, noise_rows, ops
 from polydraft_kernels.noise_vectors import NOISE_VECTORS
 from polydraft_kernels.packing import Walk
 
-from tests.unit.kernels.verify_cases import CHAIN_LENGTHS, DRAFTS, make_case, make_chain_case
+from tests.unit.kernels.verify_cases import CHAINS, DRAFTS, TREES, make_case, make_drawn_case
 
 pytestmark = pytest.mark.gpu
 
@@ -40,20 +40,34 @@ def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> N
     assert choices_T.tolist() == ops.choose_coupled(on_cpu.logits_TV, on_cpu.rows, "reference").tolist()
 
 
-@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block"])
+@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block", "verify_multi_round"])
 @pytest.mark.parametrize("vocab_size", VOCAB_SIZES)
-@pytest.mark.parametrize("chains", CHAIN_LENGTHS)
+@pytest.mark.parametrize("chains", CHAINS)
 def test_verifiers_of_chains_equal_the_reference(chains: str, vocab_size: int, name: str) -> None:
     verify = getattr(ops, name)
     for seed in range(10):
-        on_device = make_chain_case(chains, vocab_size, torch.bfloat16, "cuda", seed=seed, one_hot=seed % 2 == 1)
-        on_cpu = make_chain_case(chains, vocab_size, torch.bfloat16, seed=seed, one_hot=seed % 2 == 1)
+        one_hot = seed % 2 == 1
+        on_device = make_drawn_case(CHAINS[chains], vocab_size, torch.bfloat16, "cuda", seed=seed, one_hot=one_hot)
+        on_cpu = make_drawn_case(CHAINS[chains], vocab_size, torch.bfloat16, seed=seed, one_hot=one_hot)
 
         walks = [
             verify(case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B, backend=backend)
             for case, backend in ((on_device, "triton"), (on_cpu, "reference"))
         ]
         assert_same_walk(*walks)
+
+
+@pytest.mark.parametrize("vocab_size", VOCAB_SIZES)
+@pytest.mark.parametrize("trees", TREES)
+def test_multi_round_rejection_of_trees_equals_the_reference(trees: str, vocab_size: int) -> None:
+    for seed in range(10):
+        on_device = make_drawn_case(TREES[trees], vocab_size, torch.bfloat16, "cuda", seed=seed)
+        on_cpu = make_drawn_case(TREES[trees], vocab_size, torch.bfloat16, seed=seed)
+
+        cases = (on_device, on_cpu)
+        inputs = [(case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B) for case in cases]
+        found = ops.verify_multi_round(*inputs[0], backend="triton")
+        assert_same_walk(found, ops.verify_multi_round(*inputs[1], backend="reference"))
 
 
 def test_torch_on_the_device_produces_the_stored_noise() -> None:

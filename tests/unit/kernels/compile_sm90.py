@@ -20,6 +20,7 @@ from polydraft_kernels.triton import (
     choose_greedy,
     fixed_linear,
     kv_compaction,
+    multi_round,
     row_laws,
     tree_attention,
 )
@@ -62,7 +63,7 @@ def main() -> None:
             logits | ROWS | bounds | {"choices": "*i64"} | lengths | {"num_blocks": "i32"},
             blocks | {"MAX_BLOCKS": 128},
         )
-    sizes |= chain_kernels({"logits": "*bf16"})
+    sizes |= law_kernels({"logits": "*bf16"})
     pointers = ("tokens", "parents", "row_offsets", "choices", "num_accepted", "free_tokens", "paths")
     sizes["walk"] = compiled_bytes(
         walk_kernel, dict.fromkeys(pointers, "*i64") | {"max_draft_len": "i32"}, {"MAX_ROWS": 16}
@@ -78,8 +79,8 @@ def main() -> None:
     sys.stdout.write(json.dumps(sizes) + "\n")
 
 
-def chain_kernels(logits: dict[str, str]) -> dict[str, int]:
-    """The kernels of chain rejection and block verification."""
+def law_kernels(logits: dict[str, str]) -> dict[str, int]:
+    """The kernels of chain rejection, block verification and multi-round rejection."""
     law = logits | {"row_stride": "i32", "vocab_size": "i32", "temperatures": "*fp64", "end_logits": "*fp32"}
     law |= {"end_ids": "*i64"}
     whole_law = law | {"peaks": "*fp64", "totals": "*fp64", "choices": "*i64"}
@@ -92,7 +93,31 @@ def chain_kernels(logits: dict[str, str]) -> dict[str, int]:
     bests = {"best_scores": "*fp64", "best_ids": "*i32"}
     block, max_blocks = {"BLOCK": row_laws.BLOCK}, {"MAX_BLOCKS": 256}
     lengths = {"num_blocks": "i32", "max_draft_len": "i32"}
+    rounds = whole_law | draft | {"tokens": "*i64", "left_totals": "*fp64", "surplus_totals": "*fp64"}
+    children, few = {"num_children": "*i64"}, {"MAX_CHILDREN": 4}
     return {
+        "left": compiled_bytes(
+            multi_round.left_kernel,
+            draft | {"vocab_size": "i32", "tokens": "*i64"} | children | {"parts": "*fp64"},
+            few | block,
+        ),
+        "surplus_of_round": compiled_bytes(
+            multi_round.surplus_kernel, rounds | {"parts": "*fp64", "place": "i32"}, few | block
+        ),
+        "ratios": compiled_bytes(multi_round.ratios_kernel, rounds | {"ratios": "*fp64"}, few),
+        "accept_of_children": compiled_bytes(
+            multi_round.accept_kernel,
+            {"children": "*i64", "ratios": "*fp64", "row_offsets": "*i64"}
+            | keyed
+            | {"num_accepted": "*i64", "ends": "*i64", "paths": "*i64", "max_draft_len": "i32"},
+            few,
+        ),
+        "resample_of_children": compiled_bytes(
+            multi_round.resample_kernel, rounds | children | keyed | {"ends": "*i64"} | bests, few | block
+        ),
+        "best": compiled_bytes(
+            multi_round.best_kernel, bests | {"free_tokens": "*i64", "num_blocks": "i32"}, max_blocks
+        ),
         "partial_laws": compiled_bytes(row_laws.partial_laws_kernel, law | block_laws, block),
         "merge_laws": compiled_bytes(
             row_laws.merge_laws_kernel,

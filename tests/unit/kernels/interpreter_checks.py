@@ -19,7 +19,7 @@ from polydraft_kernels.triton import choose_coupled, choose_greedy, row_laws
 from polydraft_kernels.triton.noise import noise_bits, row_state, shared_row_state
 
 from tests.unit.kernels.screen_cases import near_ties, random_rows, sampled_rows
-from tests.unit.kernels.verify_cases import make_case, make_chain_case
+from tests.unit.kernels.verify_cases import CHAINS, TREES, make_case, make_drawn_case
 
 BLOCK = 64
 """Small, so that vocabularies the interpreter can bear span several blocks."""
@@ -64,7 +64,7 @@ def test_equals_reference(drafts: str, vocab_size: int, dtype: torch.dtype) -> N
     )
 
 
-@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block"])
+@pytest.mark.parametrize("name", ["verify_chain_rejection", "verify_block", "verify_multi_round"])
 @pytest.mark.parametrize(
     ("chains", "vocab_size", "dtype", "one_hot"),
     [
@@ -81,10 +81,26 @@ def test_verifiers_of_chains_equal_the_reference(
     name: str, chains: str, vocab_size: int, dtype: torch.dtype, one_hot: bool
 ) -> None:
     verify = getattr(ops, name)
-    case = make_chain_case(chains, vocab_size, dtype, seed=2, one_hot=one_hot)  # both ways to verify differ there
+    case = make_drawn_case(
+        CHAINS[chains], vocab_size, dtype, seed=2, one_hot=one_hot
+    )  # both ways to verify differ there
     inputs = (case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B)
 
     assert_same_walk(verify(*inputs, backend="triton"), verify(*inputs, backend="reference"))
+
+
+@pytest.mark.parametrize("vocab_size", [2, 37, 2 * BLOCK + 3])
+@pytest.mark.parametrize("trees", TREES)
+def test_multi_round_rejection_of_trees_equals_the_reference(trees: str, vocab_size: int) -> None:
+    walks = []
+    for seed in range(3):
+        case = make_drawn_case(TREES[trees], vocab_size, torch.bfloat16, seed=seed)
+        inputs = (case.logits_TV, case.trees, case.draft_probs_TV, case.rows, case.rounds_B)
+        walks.append(ops.verify_multi_round(*inputs, backend="triton"))
+
+        assert_same_walk(walks[-1], ops.verify_multi_round(*inputs, backend="reference"))
+
+    assert any(int(walk.num_accepted_B.max()) > 1 for walk in walks)
 
 
 def test_ties_go_to_the_lowest_id_across_blocks() -> None:

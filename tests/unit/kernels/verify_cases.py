@@ -17,17 +17,21 @@ DRAFTS: dict[str, list[tuple[list[int], list[int]]]] = {
 """Per session: tokens, which `make_case` replaces by likely ones, and parents."""
 
 
-CHAIN_LENGTHS: dict[str, list[int]] = {
-    "one_chain": [4],
-    "mixed_chains": [3, 0, 5, 1],
-    "no_drafts": [0, 0],
+CHAINS: dict[str, list[list[int]]] = {
+    "one_chain": [[-1, 0, 1, 2]],
+    "mixed_chains": [[-1, 0, 1], [], [-1, 0, 1, 2, 3], [-1]],
+    "no_drafts": [[], []],
     "no_session": [],
 }
-"""Drafted tokens per session."""
+"""Parents of drawn nodes, per session."""
+TREES: dict[str, list[list[int]]] = {
+    "two_by_two": [[-1, -1, 0, 0, 1, 1]],
+    "mixed_trees": [[-1, -1, -1, 0, 2, 2, 4], [], [-1, 0, 1], [-1, -1]],
+}
 
 
 @dataclass(frozen=True, slots=True)
-class ChainCase:
+class DrawnCase:
     logits_TV: Tensor
     trees: PackedTrees
     draft_probs_TV: Tensor
@@ -72,26 +76,41 @@ def make_case(drafts: str, vocab_size: int, dtype: torch.dtype, device: str = "c
     return Case(logits_TV.to(device), trees, rows)
 
 
-def make_chain_case(
-    chains: str, vocab_size: int, dtype: torch.dtype, device: str = "cpu", seed: int = 0, *, one_hot: bool = False
-) -> ChainCase:
-    """Drafts drawn from a law near the target's; all rules of sampling; NaN in laws that no token comes from."""
+def make_drawn_case(
+    parents: list[list[int]],
+    vocab_size: int,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    seed: int = 0,
+    *,
+    one_hot: bool = False,
+) -> DrawnCase:
+    """Siblings drawn without replacement from a law near the target's; all rules of sampling; NaN in laws of leaves.
+
+    With `one_hot` the drafts, chains only, are the target's likeliest tokens. Where the vocabulary is too small for all
+    siblings, some repeat.
+    """
     generator = torch.Generator().manual_seed(seed + vocab_size)
-    lengths = CHAIN_LENGTHS[chains]
-    num_rows = sum(length + 1 for length in lengths)
+    num_rows = sum(len(of_session) + 1 for of_session in parents)
     logits_TV = (torch.randn(num_rows, vocab_size, generator=generator) * 2).round(decimals=1).to(dtype)
     near_TV = logits_TV.double() + torch.randn(num_rows, vocab_size, generator=generator, dtype=torch.float64) * 0.3
     draft_probs_TV = torch.softmax(near_TV, dim=1)
-    drawn_T = torch.multinomial(draft_probs_TV, 1, generator=generator)[:, 0] if num_rows else torch.empty(0)
     if one_hot:
-        drawn_T = logits_TV.float().argmax(dim=1)
-        draft_probs_TV = torch.zeros_like(draft_probs_TV).scatter_(1, drawn_T[:, None], 1.0)
+        likeliest_T1 = logits_TV.float().argmax(dim=1, keepdim=True)
+        draft_probs_TV = torch.zeros_like(draft_probs_TV).scatter_(1, likeliest_T1, 1.0)
     tokens: list[list[int]] = []
     first_row = 0
-    for length in lengths:
-        tokens.append([int(token) for token in drawn_T[first_row : first_row + length]])
-        first_row += length + 1
-        draft_probs_TV[first_row - 1] = float("nan")
+    for of_session in parents:
+        drawn: list[int] = []
+        for node, parent in enumerate(of_session):
+            probs_V = draft_probs_TV[first_row + parent + 1].clone()
+            siblings = [drawn[other] for other in range(node) if of_session[other] == parent]
+            probs_V[siblings] = 0.0
+            drawn.append(int(torch.multinomial(probs_V, 1, generator=generator)) if bool((probs_V > 0).any()) else 0)
+        tokens.append(drawn)
+        leaves = {*range(-1, len(of_session))} - {*of_session}
+        draft_probs_TV[[first_row + leaf + 1 for leaf in leaves]] = float("nan")
+        first_row += len(of_session) + 1
     rows = SamplingRows.build(
         temperatures=[(0.8, 1.0, 1.0, 0.0)[row % 4] for row in range(num_rows)],
         top_ks=[(0, 0, 3, 0, 40)[row % 5] for row in range(num_rows)],
@@ -100,11 +119,10 @@ def make_chain_case(
         positions=[100 + row for row in range(num_rows)],
         device=device,
     )
-    parents = [list(range(-1, length - 1)) for length in lengths]
-    return ChainCase(
+    return DrawnCase(
         logits_TV.to(device),
-        PackedTrees.pack([0] * len(lengths), tokens, parents, device),
+        PackedTrees.pack([0] * len(parents), tokens, parents, device),
         draft_probs_TV.to(device),
         rows,
-        torch.arange(7, 7 + len(lengths), device=device),
+        torch.arange(7, 7 + len(parents), device=device),
     )
