@@ -22,6 +22,7 @@ from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import EMBEDDING, DrafterCheckpoint, DrafterManifest, LlamaShape, load_checkpoint
 from engine.drafters.lm import LMDrafter, resolve_dtype
 from engine.drafters.ngram import NGramDrafter
+from engine.drafters.shapes import CHAIN
 from engine.sampling import SamplingParams
 
 VOCAB_SIZE = 8192
@@ -126,7 +127,7 @@ def main() -> None:
     dtype = resolve_dtype(arguments.dtype, "cpu")
 
     def build_chains() -> Drafter:
-        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype, branching=1)
+        return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype, shape=CHAIN)
 
     def build_trees() -> Drafter:
         return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, dtype=dtype)

@@ -13,6 +13,7 @@ from benchmarks.gpu.languages import EOS, PIVOT_TOKENS
 from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import DrafterCheckpoint, DrafterManifest, LlamaShape
 from engine.drafters.lm import LMDrafter, resolve_dtype
+from engine.drafters.shapes import LikeliestPaths
 from engine.engine import Engine, StepOutcome
 from engine.sampling import SamplingParams
 from engine.session import LocalDrafting, OpenRequest
@@ -94,7 +95,7 @@ def make_drafter(model: LlamaForCausalLM, device: torch.device) -> LMDrafter:
         checkpoint,
         vocab_size=vocab_size,
         eos_token_ids=(EOS,),
-        min_confidence=MIN_CONFIDENCE,
+        shape=LikeliestPaths(min_confidence=MIN_CONFIDENCE),
         dtype=resolve_dtype("auto", device.type),
         device=device.type,
     )

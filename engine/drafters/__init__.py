@@ -8,11 +8,12 @@ from engine.drafters.base import Drafter
 from engine.drafters.config import DrafterConfig
 from engine.drafters.lm import LMDrafter
 from engine.drafters.ngram import NGramDrafter
+from engine.drafters.shapes import SHAPES
 
 __all__ = ["DRAFTERS", "Drafter", "DrafterConfig", "create_drafter"]
 
 DRAFTERS: dict[str, Callable[[DrafterConfig], Drafter]] = {
-    "lm": LMDrafter.from_config,
+    **dict.fromkeys(SHAPES, LMDrafter.from_config),
     "ngram": NGramDrafter.from_config,
 }
 

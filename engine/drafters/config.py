@@ -24,9 +24,11 @@ class DrafterConfig:
     """`auto`, `float32` or `bfloat16`."""
     device: str = "cpu"
     min_confidence: float = 0.25
-    """`lm`: draft no further behind a node whose path is less probable than this; 0 never stops."""
+    """`lm`, `graph`, `cape`: draft no further behind a node whose path is less probable than this; 0 never stops."""
     branching: int = 4
-    """`lm`: most children of a node; 1 drafts chains."""
+    """`lm`, `graph`: most children of a node; 1 drafts chains."""
+    widths: tuple[int, ...] = (4, 2, 2)
+    """`multi_candidate`: children of each node, level by level."""
     ngram_min: int = 2
     ngram_max: int = 4
     """`ngram`: the shortest and the longest suffix looked up."""
@@ -38,6 +40,8 @@ class DrafterConfig:
             raise ValueError(f"max_nodes is {self.max_nodes}; give 0 or more")
         if self.branching < 1:
             raise ValueError(f"branching is {self.branching}; give 1 or more")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths are {self.widths}; give a number of children for each level, 1 or more")
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ValueError(f"min_confidence is {self.min_confidence}; give a probability")
         if not 1 <= self.ngram_min <= self.ngram_max:

@@ -9,6 +9,7 @@ goes this way. The n nodes with the highest make the block of n with the most to
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -84,13 +85,19 @@ class GrowingTree:
         best = self.best(max_nodes)
         return self.nodes[best[-1]].path_prob if len(best) == max_nodes else 0.0
 
-    def token_tree(self, indices: Sequence[int], token_ids: Sequence[int]) -> TokenTree:
-        """Those nodes as a block for the target; `token_ids` are the target's ids of rows."""
-        number = {index: place for place, index in enumerate(indices)} | {ROOT: ROOT}
-        nodes = [self.nodes[index] for index in indices]
+    def children(self) -> defaultdict[int, list[int]]:
+        """Of each node that has any, and of ROOT, the likeliest first."""
+        children: defaultdict[int, list[int]] = defaultdict(list)
+        for index, node in enumerate(self.nodes):
+            children[node.parent].append(index)
+        return children
+
+    def token_tree(self, block: Sequence[tuple[int, int]], token_ids: Sequence[int]) -> TokenTree:
+        """Nodes, each with the place of its parent among them, as a block; `token_ids` are the target's ids of rows."""
+        nodes = [self.nodes[index] for index, _ in block]
         return TokenTree(
             tuple(token_ids[node.row] for node in nodes),
-            tuple(number[node.parent] for node in nodes),
+            tuple(parent for _, parent in block),
             tuple(node.rank for node in nodes),
         )
 

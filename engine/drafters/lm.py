@@ -20,13 +20,12 @@ from engine.drafters.config import DrafterConfig
 from engine.drafters.coupling import SharedNoise, likeliest_choices
 from engine.drafters.growing_tree import NOT_RUN, ROOT, GrowingTree
 from engine.drafters.lean_llama import MAX_TREE_NODES, LeanLlama, Rows
+from engine.drafters.shapes import SHAPES, Bounds, LikeliestPaths, Shape
 from engine.dtypes import best_drafter_dtype
 from engine.tree import TokenTree
 
 # Shape letters: N rows whose logits are wanted, V tokens the drafter may propose, K children a node, Q rows, L places
 
-PASS_WIDTH = 4
-"""Most nodes of a session run in one pass."""
 PREPARED_WIDTH, PREPARED_NODES, PREPARED_CONFIDENCE = 8, 16, 0.01
 """Ahead of a verdict: nodes of one pass, nodes run in all, and how likely a node must be to be run."""
 NOISE_AHEAD = 8
@@ -64,8 +63,7 @@ class LMDrafter:
         vocab_size: int,
         eos_token_ids: Sequence[int] = (),
         max_nodes: int = 16,
-        branching: int = 4,
-        min_confidence: float = 0.0,
+        shape: Shape | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> None:
@@ -76,8 +74,7 @@ class LMDrafter:
         self._hashed_ids_V = hash_ids(np.array(self._token_ids, dtype=np.int64))
         self._eos_rows = frozenset(self._row_of_token[token] for token in eos_token_ids)
         self._max_nodes = max_nodes
-        self._branching = branching
-        self._min_confidence = min_confidence
+        self._shape: Shape = shape or LikeliestPaths()
         self._sessions: dict[int, _Session] = {}
 
     @classmethod
@@ -90,8 +87,7 @@ class LMDrafter:
             vocab_size=config.vocab_size,
             eos_token_ids=config.eos_token_ids,
             max_nodes=config.max_nodes,
-            branching=config.branching,
-            min_confidence=config.min_confidence,
+            shape=SHAPES[config.method](config),
             dtype=resolve_dtype(config.dtype, config.device),
             device=config.device,
         )
@@ -108,12 +104,15 @@ class LMDrafter:
 
     @torch.inference_mode()
     def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
-        limits = [(self._sessions[item.session_id], self._limit(item)) for item in work]
+        wanted = [(self._sessions[item.session_id], self._bounds(item)) for item in work]
         while growing := [
-            (session, nodes) for session, limit in limits if (nodes := self._missing(session, limit)) is not None
+            (session, nodes) for session, bounds in wanted if (nodes := self._missing(session, bounds)) is not None
         ]:
             self._run(growing)
-        return [session.tree.token_tree(session.tree.best(limit), self._token_ids) for session, limit in limits]
+        return [
+            session.tree.token_tree(self._shape.block(session.tree, bounds), self._token_ids)
+            for session, bounds in wanted
+        ]
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
@@ -153,21 +152,20 @@ class LMDrafter:
         """How deep the tree may become."""
         return self._model.shape.context_length - len(session.rows)
 
-    def _limit(self, item: DraftWork) -> int:
+    def _bounds(self, item: DraftWork) -> Bounds:
         session = self._sessions[item.session_id]
-        return min(item.max_nodes, self._max_nodes) if session.rows and self._room(session) > 0 else 0
+        room = self._room(session)
+        max_nodes = min(item.max_nodes, self._max_nodes) if session.rows and room > 0 else 0
+        return Bounds(max_nodes, room, self._eos_rows)
 
-    def _missing(self, session: _Session, limit: int) -> list[int] | None:
-        """The nodes to run next for a block of `limit` nodes; none for the root; None when the block is complete."""
+    def _missing(self, session: _Session, bounds: Bounds) -> list[int] | None:
+        """The nodes to run next; none for the root; None when the block is complete."""
         tree = session.tree
-        if limit == 0:
+        if bounds.max_nodes == 0:
             return None
         if not tree.root_was_run:
             return []
-        # A node no likelier than the last of the block cannot have children in it.
-        floor = max(tree.prob_to_beat(limit), self._min_confidence)
-        width = min(PASS_WIDTH, MAX_TREE_NODES - tree.num_places)
-        return tree.frontier(width, floor, self._room(session), self._eos_rows) or None
+        return self._shape.next_nodes(tree, bounds)[: MAX_TREE_NODES - tree.num_places] or None
 
     def _run(self, growing: Sequence[tuple[_Session, list[int]]]) -> None:
         """One pass over nodes of many sessions; each gets its children."""
@@ -178,13 +176,15 @@ class LMDrafter:
             positions = [len(session.rows) + session.tree.nodes[node].depth for node in nodes] or [len(session.rows)]
             wanted_NV = logits_NV[first : first + len(positions)]
             first += len(positions)
-            children, probs = likeliest_choices(wanted_NV, session.noise, positions, self._branching)
+            children, probs = likeliest_choices(wanted_NV, session.noise, positions, self._shape.max_children())
             if not nodes:
                 session.tree = GrowingTree(root_was_run=True)
                 session.num_cached = len(session.rows)
             session.tree.run(nodes)
             for node, rows_K, probs_K in zip(nodes or [ROOT], children, probs, strict=True):
-                session.tree.add_children(node, rows_K, probs_K)
+                depth = 0 if node == ROOT else session.tree.nodes[node].depth
+                count = self._shape.num_children(depth, probs_K)
+                session.tree.add_children(node, rows_K[:count], probs_K[:count])
 
     def _pending(self, session: _Session) -> Rows:
         """The committed rows that were not seen yet, the last one at least: its logits are not kept."""

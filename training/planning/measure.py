@@ -21,6 +21,7 @@ from engine.checks import NotInvariant, find_min_rows
 from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import DrafterCheckpoint
 from engine.drafters.lm import LMDrafter
+from engine.drafters.shapes import CHAIN
 from engine.dtypes import best_drafter_dtype, best_target_dtype
 from engine.engine import Engine, EngineConfig
 from engine.linears import PackedLinear, can_pack
@@ -81,7 +82,7 @@ def time_drafts(checkpoint: DrafterCheckpoint, repeats: int = REPEATS) -> float:
     """Processor seconds of a drafted token, with verdicts, in chains of `BLOCK` half of which is accepted. Median."""
     rng = random.Random(0)
     num_tokens = len(checkpoint.token_ids)
-    drafter = LMDrafter(checkpoint, vocab_size=num_tokens + 1, dtype=best_drafter_dtype(CPU), branching=1)
+    drafter = LMDrafter(checkpoint, vocab_size=num_tokens + 1, dtype=best_drafter_dtype(CPU), shape=CHAIN)
     prompt = tuple(rng.randrange(num_tokens) for _ in range(PROMPT_TOKENS))
     drafter.open([DraftSession(1, prompt, SamplingParams(temperature=0.0))])
     times_s: list[float] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,16 @@ from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 from tests.fakes_drafter import CONTEXT, EOS, VOCAB_SIZE, write_tiny_drafter
 
+
+def _model_drafter(method: str, directory: Path) -> DrafterConfig:
+    return DrafterConfig(method, VOCAB_SIZE, (EOS,), model=directory, dtype="float32", min_confidence=0.0)
+
+
 CONFIGS: dict[str, Callable[[Path], DrafterConfig]] = {
-    "lm": lambda directory: DrafterConfig(
-        "lm", VOCAB_SIZE, (EOS,), model=directory, dtype="float32", min_confidence=0.0
-    ),
+    "lm": partial(_model_drafter, "lm"),
+    "multi_candidate": partial(_model_drafter, "multi_candidate"),
+    "cape": partial(_model_drafter, "cape"),
+    "graph": partial(_model_drafter, "graph"),
     "ngram": lambda directory: DrafterConfig("ngram", VOCAB_SIZE, (EOS,)),
 }
 GREEDY = SamplingParams()
@@ -66,7 +73,7 @@ def test_every_method_has_a_row_here() -> None:
 
 
 def test_unknown_methods_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'telepathy'; use one of lm, ngram"):
+    with pytest.raises(ValueError, match="'telepathy'; use one of cape, graph, lm, multi_candidate, ngram"):
         create_drafter(DrafterConfig("telepathy", VOCAB_SIZE))
 
 

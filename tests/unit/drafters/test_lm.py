@@ -17,6 +17,7 @@ from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import EMBEDDING, DrafterCheckpoint, load_checkpoint
 from engine.drafters.lean_llama import Rows
 from engine.drafters.lm import LMDrafter, resolve_dtype
+from engine.drafters.shapes import Graph, LikeliestPaths
 from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 from tests.fakes_drafter import CONTEXT, EOS, VOCAB_SIZE, head_tokens, write_tiny_drafter
@@ -37,9 +38,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LlamaForCausalLM, Dr
 def build(
     checkpoint: DrafterCheckpoint, min_confidence: float = 0.0, eos: tuple[int, ...] = (), branching: int = 1
 ) -> LMDrafter:
-    return LMDrafter(
-        checkpoint, vocab_size=VOCAB_SIZE, eos_token_ids=eos, branching=branching, min_confidence=min_confidence
-    )
+    shape = LikeliestPaths(branching, min_confidence)
+    return LMDrafter(checkpoint, vocab_size=VOCAB_SIZE, eos_token_ids=eos, shape=shape)
 
 
 def propose(
@@ -113,6 +113,29 @@ def likeliest_paths(
         for edge_prob, row in zip(*(values.tolist() for values in scores_V.softmax(0).topk(3)), strict=True):
             probs[*path, head_tokens()[row]] = waiting[*path, head_tokens()[row]] = prob * edge_prob
     return set(sorted(probs, key=lambda path: -probs[path])[:count])
+
+
+def test_after_a_path_over_repeated_tokens_a_graph_drafts_as_if_new(
+    pair: tuple[LlamaForCausalLM, DrafterCheckpoint],
+) -> None:
+    # Nodes behind a repeated token were run after other tokens: their keys and values must not be kept.
+    shape = Graph(branching=3, sibling_threshold=0.0, num_repeated=1)
+    drafter, fresh = (LMDrafter(pair[1], vocab_size=VOCAB_SIZE, max_nodes=40, shape=shape) for _ in range(2))
+    tokens = PROMPT
+    drafter.open([DraftSession(0, tokens, GREEDY)])
+    num_repeats = 0
+
+    for _ in range(4):
+        (tree,) = drafter.propose([DraftWork(0, 40)])
+        path = max((path_to(tree, node) for node in range(len(tree))), key=len)
+        num_repeats += len(path) > len({*path})
+        tokens += path
+        drafter.observe([DraftVerdict(0, path, len(path))])
+        fresh.open([DraftSession(0, tokens, GREEDY)])
+        assert drafter.propose([DraftWork(0, 40)]) == fresh.propose([DraftWork(0, 40)])
+        fresh.close([0])
+
+    assert num_repeats
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.7), (12, 0.8)])
