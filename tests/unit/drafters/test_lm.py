@@ -121,7 +121,7 @@ def test_after_a_path_over_repeated_tokens_a_graph_drafts_as_if_new(
     # Nodes behind a repeated token were run after other tokens: their keys and values must not be kept.
     shape = Graph(branching=3, sibling_threshold=0.0, num_repeated=1)
     drafter, fresh = (LMDrafter(pair[1], vocab_size=VOCAB_SIZE, max_nodes=40, shape=shape) for _ in range(2))
-    tokens = PROMPT
+    tokens: tuple[int, ...] = PROMPT
     drafter.open([DraftSession(0, tokens, GREEDY)])
     num_repeats = 0
 
