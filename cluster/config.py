@@ -74,8 +74,10 @@ class TargetConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cuda_graphs: bool = True
     """Capture decode steps on a CUDA device; the text is the same without."""
-    verifier: Literal["coupled"] = "coupled"
-    """Argmax of the target's perturbed scores; at temperature 0 plain argmax."""
+    verifier: Literal["coupled", "chain_rejection", "block", "multi_round"] = "coupled"
+    """`coupled`: argmax of the target's perturbed scores, so that text does not depend on drafts. The others accept
+    more where requests sample; what they write follows the target's law, but depends on the drafts, which must come
+    with laws of their own: from drafters in the target's step."""
     replicas: Count = 1
     autoscaling: TargetScaling | None = None
     """Instead of `replicas`."""
@@ -135,12 +137,14 @@ class Placement(Enum):
 class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
-    method: Literal["lm", "ngram"]
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram"]
+    """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
+    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
     model: FilePath | None = None
     languages: Languages = ()
     """Input languages that requests with speculation `auto` take it for."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """Of a block: nodes of a tree for `lm`, length of the chain for `ngram`."""
+    """Of a block: nodes of a tree, length of the chain for `ngram`."""
     replicas: Count = 1
     autoscaling: DrafterScaling | None = None
     """Instead of `replicas`."""
@@ -160,8 +164,8 @@ class DrafterConfig(Section):
     def _check(self) -> Self:
         if self.method == "ngram" and self.placement is Placement.TIER:
             raise ValueError("placement: method 'ngram' runs in the target; remove the key")
-        if self.method == "lm" and self.model is None:
-            raise ValueError("model: missing; method 'lm' needs the directory of a drafter model")
+        if self.method != "ngram" and self.model is None:
+            raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
         if self.method == "ngram" and self.model is not None:
             raise ValueError("model: method 'ngram' has none; remove the key")
         _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
@@ -324,6 +328,15 @@ class Config(Section):
             raise ValueError(
                 f"adaptation.directory: missing, but tenant '{self.adapting_tenants[0]}' adapts drafters; "
                 "give a folder for their versions"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_verifier(self) -> Self:
+        if self.target.verifier != "coupled" and self.tier_drafters:
+            raise ValueError(
+                f"target.verifier: '{self.target.verifier}' needs the law of each draft, which does not travel, but "
+                f"drafter '{next(iter(self.tier_drafters))}' is in a tier; use 'coupled' or give it `placement: target`"
             )
         return self
 

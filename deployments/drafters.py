@@ -11,6 +11,7 @@ from cluster.probes import tokenizer_hash
 from engine.drafters import Drafter, DrafterConfig, create_drafter
 from engine.drafters.checkpoint import read_manifest
 from engine.identity import eos_ids, target_id
+from engine.verify.verifiers import VERIFIERS
 
 
 def configured_drafter(config: Config, name: str, device: str, model: Path | None = None) -> Drafter:
@@ -24,6 +25,7 @@ def configured_drafter(config: Config, name: str, device: str, model: Path | Non
             model=model or drafter.model,
             max_nodes=drafter.max_draft_tokens,
             device=device,
+            draws=not VERIFIERS[config.target.verifier].judges_any_draft,
         )
     )
 

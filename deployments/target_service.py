@@ -40,6 +40,7 @@ from engine.loop import Command, EngineLoop
 from engine.sampling import SamplingParams
 from engine.session import Finish, LocalDrafting, OpenRequest
 from engine.tree import TokenTree
+from engine.verify.verifiers import DEFAULT_VERIFIER
 
 if TYPE_CHECKING:
     from deployments.tracing import SessionSpan
@@ -86,11 +87,13 @@ class TargetService:
         self._load = Heartbeat()
         model, identity = self._engine.target, target_id(target.model)
         tokenizer = tokenizer_hash(target.model / "tokenizer.json")
+        # Texts by the default verifier depend on nothing but what the id names; those by others are of their kind.
+        mode = target.numerics if target.verifier == DEFAULT_VERIFIER else f"{target.numerics} {target.verifier}"
         self._hello = Hello(
             peer_id=replica_id,
             target_id=identity,
             tokenizer_hash=tokenizer,
-            numerics_id=numerics_id(identity, tokenizer, model.dtype, model.device, target.numerics, target.shards),
+            numerics_id=numerics_id(identity, tokenizer, model.dtype, model.device, mode, target.shards),
             vocab_size=model.vocab_size,
             max_context=self._engine.config.scheduler.max_context,
             eos_ids=tuple(sorted(model.eos_ids)),

@@ -108,6 +108,9 @@ class Engine:
         local_drafters: Mapping[str, Drafter] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """ValueError if the verifier may not judge what one of the drafters proposes."""
+        for name, drafter in (local_drafters or {}).items():
+            verifier.check_lawful(drafter.law, is_greedy=False, drafter=name)
         self.target = target
         self.verifier = verifier
         self.config = config
@@ -171,6 +174,7 @@ class Engine:
             sequence.draft_by(None)
         fits = (
             sequence is not None
+            and self.verifier.judges_any_draft  # blocks from outside come without a law
             and base_length == len(sequence.token_ids)
             and base_hash == sequence.hash
             and tree.problem(self.target.vocab_size) is None

@@ -32,7 +32,7 @@ class LocalDrafters:
                 wanted.setdefault(sequence.local.method, []).append(sequence)
         for name, due in wanted.items():
             self._meet(name, due)
-            work = [DraftWork(sequence.id, sequence.drafting.num_nodes) for sequence in due]
+            work = [DraftWork(sequence.id, sequence.drafting.num_nodes, sequence.round) for sequence in due]
             for sequence, tree in zip(due, self._drafters[name].propose(work), strict=True):
                 sequence.draft = tree
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class TokenTree:
     token_ids: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     ranks: tuple[int, ...] = ()
+    laws: Tensor | None = field(default=None, compare=False, repr=False)
+    """float32 [1 + nodes, V]: row 0 is the law that the first nodes were drawn from, row i + 1 that of node i's
+    children, for verifiers that need it; None: they were chosen without chance, or nobody knows."""
 
     @classmethod
     def chain(cls, token_ids: Sequence[int]) -> TokenTree:
@@ -55,7 +60,9 @@ class TokenTree:
         return None
 
     def without_duplicate_siblings(self) -> TokenTree:
-        """Siblings with the same token become one node; their children join."""
+        """Siblings with the same token become one node; their children join. Drawn ones are what they are."""
+        if self.laws is not None:
+            return self
         seen: dict[tuple[int, int], int] = {}
         merged: list[int] = []
         token_ids: list[int] = []
@@ -75,13 +82,15 @@ class TokenTree:
         """The first `max_nodes` nodes that are at most `max_depth` deep."""
         depths = self.depths()
         renamed: dict[int, int] = {-1: -1}
-        token_ids: list[int] = []
-        parents: list[int] = []
-        ranks: list[int] = []
         for node, parent in enumerate(self.parents):
-            if depths[node] <= max_depth and parent in renamed and len(token_ids) < max_nodes:
-                renamed[node] = len(token_ids)
-                token_ids.append(self.token_ids[node])
-                parents.append(renamed[parent])
-                ranks.append(self.ranks[node])
-        return TokenTree(tuple(token_ids), tuple(parents), tuple(ranks))
+            if depths[node] <= max_depth and parent in renamed and len(renamed) <= max_nodes:
+                renamed[node] = len(renamed) - 1
+        if len(renamed) == len(self) + 1:
+            return self
+        kept = [*renamed][1:]
+        return TokenTree(
+            tuple(self.token_ids[node] for node in kept),
+            tuple(renamed[self.parents[node]] for node in kept),
+            tuple(self.ranks[node] for node in kept),
+            None if self.laws is None else self.laws[[0, *(node + 1 for node in kept)]],
+        )

@@ -19,7 +19,7 @@ from engine.logprobs import TokenLogprobs, token_logprobs
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
 from engine.soundness import row_peaks
-from engine.verify.verifiers import Verifier, VerifyWork
+from engine.verify.verifiers import Verifier, VerifyWork, one_hot_laws
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ def choose(verifier: Verifier, logits_RV: Tensor, work: SequenceOf[Work]) -> lis
         return []
     device = logits_RV.device
     rounds_B = torch.tensor([item.sequence.round for item in work], device=device)
+    laws_TV = None if verifier.judges_any_draft else pack_laws(work, logits_RV.shape[1], device)
     walk = verifier.verify(
-        VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), rounds_B=rounds_B)
+        VerifyWork(logits_RV, pack_trees(work, device), pack_sampling(work, device), laws_TV, rounds_B)
     )
     choices = read_choices(work, pack_walk(walk).tolist(), row_peaks(logits_RV).tolist())
     return _with_logprobs(logits_RV, work, _with_corrections(logits_RV, work, choices))
@@ -142,6 +143,19 @@ def pack_trees(work: SequenceOf[Work], device: torch.device) -> PackedTrees:
         draft_parents=[item.tree.parents for item in work],
         device=device,
     )
+
+
+def pack_laws(work: SequenceOf[Work], vocab_size: int, device: torch.device) -> Tensor:
+    """The law that the children of each row were drawn from, float32 [R, V]; a chain without one is as it is."""
+    laws = []
+    for item in work:
+        tree = item.tree
+        if tree.laws is None:
+            assert tree.is_chain, "a tree with branches was let in without its law"
+            laws.append(one_hot_laws(tree.token_ids, vocab_size).to(device))
+        else:
+            laws.append(tree.laws.to(device))
+    return torch.cat(laws)
 
 
 def pack_sampling(work: SequenceOf[Work], device: torch.device) -> SamplingRows:

@@ -50,6 +50,8 @@ class DraftWork:
 
     session_id: int
     max_nodes: int
+    round: int = 0
+    """Of the request; what is drawn in one round is not drawn again in another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class DrafterConfig:
     dtype: str = "auto"
     """`auto`, `float32` or `bfloat16`."""
     device: str = "cpu"
+    draws: bool = False
+    """Whether tokens must come with the laws that they were drawn from, for verifiers that need them."""
     min_confidence: float = 0.25
     """`lm`, `graph`, `cape`: draft no further behind a node whose path is less probable than this; 0 never stops."""
     branching: int = 4

@@ -7,20 +7,21 @@ verdict adds and was not run is fed in the next block's first pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from polydraft_kernels.noise import hash_ids
+from polydraft_kernels.noise import Stream, hash_ids
+from torch import Tensor
 
 from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement
 from engine.drafters.checkpoint import DrafterCheckpoint, DrafterManifest, load_checkpoint
 from engine.drafters.config import DrafterConfig
-from engine.drafters.coupling import SharedNoise, likeliest_choices
+from engine.drafters.coupling import NoiseRows, coupled_choices, drawn_choices
 from engine.drafters.growing_tree import NOT_RUN, ROOT, GrowingTree
 from engine.drafters.lean_llama import MAX_TREE_NODES, LeanLlama, Rows
-from engine.drafters.shapes import SHAPES, Bounds, LikeliestPaths, Shape
+from engine.drafters.shapes import SHAPES, Bounds, LikeliestPaths, Shape, drawn_shape
 from engine.dtypes import best_drafter_dtype
 from engine.tree import TokenTree
 
@@ -40,11 +41,13 @@ class _Session:
     slot: int
     rows: list[int]
     """Embedding rows of the prompt and the committed tokens."""
-    noise: SharedNoise
+    noise: NoiseRows
     num_cached: int = 0
     """Leading rows whose keys and values are in the slot."""
     tree: GrowingTree = field(default_factory=GrowingTree)
     """Its nodes that were run lie in the slot behind the rows."""
+    laws: dict[int, Tensor] = field(default_factory=dict)
+    """q [V] behind the nodes that were run, where tokens are drawn."""
     draft_ahead: bool = False
     hits: float = 0.5
     """How often of late the tree had run the node that a verdict ended at."""
@@ -54,7 +57,6 @@ class LMDrafter:
     """A trained drafter; see `Drafter` for the order of calls."""
 
     placement = Placement.TIER
-    law = DraftLaw.NONE
 
     def __init__(
         self,
@@ -64,17 +66,23 @@ class LMDrafter:
         eos_token_ids: Sequence[int] = (),
         max_nodes: int = 16,
         shape: Shape | None = None,
+        law: DraftLaw = DraftLaw.NONE,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> None:
+        """With a `law` other than NONE tokens are drawn from the drafter's own, and trees come with their laws."""
+        self.law = law
         self.manifest: DrafterManifest = checkpoint.manifest
         self._model = LeanLlama(checkpoint, dtype, device)
         self._row_of_token = checkpoint.row_of_token(vocab_size)
+        self._vocab_size = vocab_size
         self._token_ids = checkpoint.token_ids[: checkpoint.manifest.num_head_tokens]
         self._hashed_ids_V = hash_ids(np.array(self._token_ids, dtype=np.int64))
         self._eos_rows = frozenset(self._row_of_token[token] for token in eos_token_ids)
         self._max_nodes = max_nodes
         self._shape: Shape = shape or LikeliestPaths()
+        self._choose = coupled_choices if law is DraftLaw.NONE else drawn_choices
+        self._head_ids = torch.tensor(self._token_ids, device=device)
         self._sessions: dict[int, _Session] = {}
 
     @classmethod
@@ -82,19 +90,23 @@ class LMDrafter:
         if config.model is None:
             raise ValueError("drafting method 'lm' needs a model: give the directory of a trained drafter")
         checkpoint = load_checkpoint(config.model)
+        law, shape = DraftLaw.NONE, SHAPES[config.method](config)
+        if config.draws:
+            law, shape = drawn_shape(config.method, shape)
         return cls(
             checkpoint,
             vocab_size=config.vocab_size,
             eos_token_ids=config.eos_token_ids,
             max_nodes=config.max_nodes,
-            shape=SHAPES[config.method](config),
+            shape=shape,
+            law=law,
             dtype=resolve_dtype(config.dtype, config.device),
             device=config.device,
         )
 
     def open(self, sessions: Sequence[DraftSession]) -> None:
         for opened in sessions:
-            noise = SharedNoise(opened.sampling, self._hashed_ids_V)
+            noise = NoiseRows(opened.sampling, self._hashed_ids_V)
             session = _Session(self._model.cache.allocate(), self._rows(opened.token_ids), noise)
             self._sessions[opened.id] = session
             num_prefilled = len(session.rows) - 1
@@ -105,14 +117,14 @@ class LMDrafter:
     @torch.inference_mode()
     def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
         wanted = [(self._sessions[item.session_id], self._bounds(item)) for item in work]
+        if self.law is not DraftLaw.NONE:
+            for (session, _), item in zip(wanted, work, strict=True):
+                self._draw_anew(session, item.round)
         while growing := [
             (session, nodes) for session, bounds in wanted if (nodes := self._missing(session, bounds)) is not None
         ]:
             self._run(growing)
-        return [
-            session.tree.token_tree(self._shape.block(session.tree, bounds), self._token_ids)
-            for session, bounds in wanted
-        ]
+        return [self._block(session, bounds) for session, bounds in wanted]
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
@@ -126,6 +138,8 @@ class LMDrafter:
 
         Only for sessions whose target wants it, and whose verdicts are foreseen often enough.
         """
+        if self.law is not DraftLaw.NONE:
+            return False
         growing = [
             (session, nodes)
             for session in self._sessions.values()
@@ -176,15 +190,33 @@ class LMDrafter:
             positions = [len(session.rows) + session.tree.nodes[node].depth for node in nodes] or [len(session.rows)]
             wanted_NV = logits_NV[first : first + len(positions)]
             first += len(positions)
-            children, probs = likeliest_choices(wanted_NV, session.noise, positions, self._shape.max_children())
+            choices = self._choose(wanted_NV, session.noise, positions, self._shape.max_children())
             if not nodes:
                 session.tree = GrowingTree(root_was_run=True)
                 session.num_cached = len(session.rows)
             session.tree.run(nodes)
-            for node, rows_K, probs_K in zip(nodes or [ROOT], children, probs, strict=True):
+            for node, rows_K, probs_K in zip(nodes or [ROOT], choices.rows, choices.probs, strict=True):
                 depth = 0 if node == ROOT else session.tree.nodes[node].depth
                 count = self._shape.num_children(depth, probs_K)
                 session.tree.add_children(node, rows_K[:count], probs_K[:count])
+            if choices.laws_NV is not None:
+                session.laws |= dict(zip(nodes or [ROOT], choices.laws_NV, strict=True))
+
+    def _draw_anew(self, session: _Session, round_index: int) -> None:
+        """What was drawn in another round, or looked at there, is not used again."""
+        session.noise = NoiseRows(session.noise.sampling, self._hashed_ids_V, Stream.DRAFTER, round_index)
+        session.tree, session.laws = GrowingTree(), {}
+
+    def _block(self, session: _Session, bounds: Bounds) -> TokenTree:
+        block = self._shape.block(session.tree, bounds)
+        tree = session.tree.token_tree(block, self._token_ids)
+        if self.law is DraftLaw.NONE:
+            return tree
+        laws_NV = torch.zeros(len(block) + 1, self._vocab_size, device=self._head_ids.device)
+        for place, node in enumerate((ROOT, *(index for index, _ in block))):
+            if node in session.laws:
+                laws_NV[place, self._head_ids] = session.laws[node]
+        return replace(tree, laws=laws_NV)
 
     def _pending(self, session: _Session) -> Rows:
         """The committed rows that were not seen yet, the last one at least: its logits are not kept."""
@@ -213,7 +245,7 @@ class LMDrafter:
         is_hit = 0 < len(kept) == len(committed)
         session.hits += (1 - _FORGET_HITS) * (is_hit - session.hits)
         session.tree = GrowingTree()
-        if is_hit:
+        if is_hit and self.law is DraftLaw.NONE:
             session.tree, behind = tree.below(path[-1])
             kept += behind
         if kept != list(range(len(kept))):

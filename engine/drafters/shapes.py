@@ -15,11 +15,12 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from operator import mul
 from typing import Protocol
 
+from engine.drafters.base import DraftLaw
 from engine.drafters.config import DrafterConfig
 from engine.drafters.growing_tree import NOT_RUN, ROOT, GrowingTree
 
@@ -261,6 +262,19 @@ def _in_places(tree: GrowingTree, indices: Sequence[int]) -> Block:
     """Nodes of a tree as they are; their parents are among them."""
     place = {index: number for number, index in enumerate(indices)} | {ROOT: ROOT}
     return [(index, place[tree.nodes[index].parent]) for index in indices]
+
+
+def drawn_shape(method: str, shape: Shape) -> tuple[DraftLaw, Shape]:
+    """What a method drafts for verifiers that need the law of what was drawn. ValueError if that cannot be told."""
+    match shape:
+        case LikeliestPaths():
+            return DraftLaw.CHAIN_EXACT, replace(shape, branching=1)
+        case Candidates():
+            return DraftLaw.NO_REPLACEMENT, shape
+    raise ValueError(
+        f"drafting method {method!r} chooses nodes by what was drawn there, so that no law of them is at hand; use "
+        "method 'lm' or 'multi_candidate', or the verifier 'coupled'"
+    )
 
 
 SHAPES: dict[str, Callable[[DrafterConfig], Shape]] = {

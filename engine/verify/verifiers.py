@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ class VerifyWork:
     trees: PackedTrees
     rows: SamplingRows
     draft_probs_TV: Tensor | None = None
-    """Row t is the law that the children of row t were drawn from; None says drafts were chosen without chance.
+    """Row t is the law that the children of row t were drawn from (`one_hot_laws` of a chain chosen without chance).
 
     This and the next for `chain_rejection`, `block` and `multi_round` only.
     """
@@ -57,12 +57,13 @@ class Verifier:
         """Whether it needs no law of the drafts, only their tokens."""
         return self.lawful_for == frozenset(DraftLaw)
 
-    def check_lawful(self, law: DraftLaw, *, is_greedy: bool) -> None:
+    def check_lawful(self, law: DraftLaw, *, is_greedy: bool, drafter: str = "") -> None:
         """ValueError if the text would not follow the target's law."""
         if law not in self.lawful_for:
             lawful = ", ".join(sorted(one.value for one in self.lawful_for))
             raise ValueError(
-                f"verifier {self.name!r} cannot judge drafts of law {law.value!r}, only of {lawful}; "
+                f"verifier {self.name!r} cannot judge drafts of law {law.value!r}"
+                f"{f', as drafter {drafter!r} proposes' if drafter else ''}, only of {lawful}; "
                 f"use {DEFAULT_VERIFIER!r}, which can judge any"
             )
         if self.needs_greedy and not is_greedy:
@@ -88,21 +89,18 @@ def _by_law(
     def verify_work(work: VerifyWork) -> Walk:
         if work.rounds_B is None:
             raise ValueError("verifying by the law of the drafts needs each request's round counter; fill in rounds_B")
-        draft_probs_TV = work.draft_probs_TV
-        if draft_probs_TV is None:
-            draft_probs_TV = one_hot_draft_probs(work.trees, work.logits_TV.shape[1])
-        return verify(work.logits_TV, work.trees, draft_probs_TV, work.rows, work.rounds_B)
+        if work.draft_probs_TV is None:
+            raise ValueError("verifying by the law of the drafts needs that law; fill in draft_probs_TV")
+        return verify(work.logits_TV, work.trees, work.draft_probs_TV, work.rows, work.rounds_B)
 
     return verify_work
 
 
-def one_hot_draft_probs(trees: PackedTrees, vocab_size: int) -> Tensor:
-    """The law of chains whose tokens were chosen without chance, float64 [T, V]. ValueError if a tree branches."""
-    if not trees.are_chains:
-        raise ValueError("a tree has branches but no law of its drafts is given; use the coupled verifier")
-    next_tokens_T1 = trees.tokens_T.roll(-1)[:, None]
-    probs_TV = torch.zeros(trees.num_rows, vocab_size, dtype=torch.float64, device=next_tokens_T1.device)
-    return probs_TV.scatter_(1, next_tokens_T1, 1.0)
+def one_hot_laws(token_ids: Sequence[int], vocab_size: int) -> Tensor:
+    """The laws of a chain that was chosen without chance, as `TokenTree.laws`; the last row is 0."""
+    laws_NV = torch.zeros(len(token_ids) + 1, vocab_size)
+    laws_NV[range(len(token_ids)), list(token_ids)] = 1.0
+    return laws_NV
 
 
 _ANY_LAW = frozenset(DraftLaw)

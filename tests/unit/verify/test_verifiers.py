@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows
+from torch import Tensor
 
 from engine.drafters.base import DraftLaw
-from engine.verify.verifiers import DEFAULT_VERIFIER, VERIFIERS, VerifyWork, one_hot_draft_probs, select_verifier
+from engine.verify.verifiers import DEFAULT_VERIFIER, VERIFIERS, VerifyWork, one_hot_laws, select_verifier
 
 LAWFUL = {
     "greedy": set(DraftLaw),
@@ -44,34 +45,26 @@ def test_an_unknown_verifier_is_refused_with_the_known_ones() -> None:
         select_verifier("typical", DraftLaw.NONE, is_greedy=True)
 
 
-def work(parents: list[int], rounds: list[int] | None) -> VerifyWork:
+def work(parents: list[int], rounds: list[int] | None, laws: Tensor | None) -> VerifyWork:
     trees = PackedTrees.pack([0], [[1] * len(parents)], [parents])
     num_rows = trees.num_rows
     rows = SamplingRows.build([1.0] * num_rows, [0] * num_rows, [1.0] * num_rows, [0] * num_rows, list(range(num_rows)))
-    return VerifyWork(torch.zeros(num_rows, 3), trees, rows, rounds_B=None if rounds is None else torch.tensor(rounds))
+    return VerifyWork(torch.zeros(num_rows, 3), trees, rows, laws, None if rounds is None else torch.tensor(rounds))
 
 
 @pytest.mark.parametrize("name", ["chain_rejection", "block"])
 def test_verifiers_of_chains_refuse_a_tree(name: str) -> None:
     with pytest.raises(ValueError, match="tree has branches"):
-        VERIFIERS[name].verify(work([-1, -1], [0]))
+        VERIFIERS[name].verify(work([-1, -1], [0], torch.zeros(3, 3)))
 
 
 @pytest.mark.parametrize("name", ["chain_rejection", "block", "multi_round"])
-def test_verifiers_by_law_refuse_work_without_rounds(name: str) -> None:
+def test_verifiers_by_law_refuse_work_without_rounds_or_law(name: str) -> None:
     with pytest.raises(ValueError, match="round counter"):
-        VERIFIERS[name].verify(work([-1, 0], None))
+        VERIFIERS[name].verify(work([-1, 0], None, torch.zeros(3, 3)))
+    with pytest.raises(ValueError, match="needs that law"):
+        VERIFIERS[name].verify(work([-1, 0], [0], None))
 
 
-def test_a_tree_that_branches_is_not_judged_as_if_drawn_without_chance() -> None:
-    with pytest.raises(ValueError, match="no law of its drafts is given"):
-        VERIFIERS["multi_round"].verify(work([-1, -1], [0]))
-
-
-def test_one_hot_law_is_on_the_next_token_of_the_chain() -> None:
-    trees = PackedTrees.pack([0, 0], [[2, 1], [1]], [[-1, 0], [-1]])
-
-    probs_TV = one_hot_draft_probs(trees, 3)
-
-    assert [probs_TV[row].tolist().index(1.0) for row in (0, 1, 3)] == [2, 1, 1]
-    assert probs_TV.sum(dim=1).tolist() == [1.0] * 5
+def test_one_hot_laws_are_on_the_next_token_of_the_chain() -> None:
+    assert one_hot_laws([2, 1], 3).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]

@@ -17,7 +17,7 @@ from polydraft_kernels.packing import PackedTrees, SamplingRows
 from torch import Tensor
 
 from engine.tree import TokenTree
-from engine.verify.verifiers import Verifier, VerifyWork
+from engine.verify.verifiers import Verifier, VerifyWork, one_hot_laws
 
 Prefix = tuple[int, ...]
 Laws = NDArray[np.float64]
@@ -181,7 +181,9 @@ def verify_work(
             [tree.parents for tree in trees],
         ),
         rows=SamplingRows.build([temperature] * num_rows, [0] * num_rows, [1.0] * num_rows, row_seeds, positions),
-        draft_probs_TV=None if draft_model is None else laws_of_rows(draft_model, texts, trees),
+        draft_probs_TV=torch.cat([one_hot_laws(tree.token_ids, model.vocab_size) for tree in trees])
+        if draft_model is None
+        else laws_of_rows(draft_model, texts, trees),
         rounds_B=torch.full((len(texts),), round_index),
     )
 
