@@ -52,6 +52,10 @@ class DraftWork:
     max_nodes: int
     round: int = 0
     """Of the request; what is drawn in one round is not drawn again in another."""
+    assumed: tuple[int, ...] = ()
+    """Tokens taken for committed in this proposal alone, which follows them."""
+    guess: tuple[int, ...] = ()
+    """Tokens that another drafter expects. They may spare time; the proposal is the same without."""
 
 
 @dataclass(frozen=True, slots=True)

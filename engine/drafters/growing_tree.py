@@ -18,6 +18,7 @@ from engine.tree import TokenTree
 ROOT = -1
 """Stands for the last committed token."""
 NOT_RUN = -1
+NO_NODE = -2
 
 
 @dataclass(slots=True)
@@ -120,13 +121,16 @@ class GrowingTree:
         tree.num_places = len(places)
         return tree, places
 
+    def child(self, parent: int, row: int) -> int:
+        """The child of a node, or of ROOT, with that row; or NO_NODE."""
+        return next((i for i, node in enumerate(self.nodes) if node.parent == parent and node.row == row), NO_NODE)
+
     def follow(self, rows: Sequence[int]) -> list[int]:
         """The nodes along committed tokens, as far as the tree foresaw them."""
         path: list[int] = []
         for row in rows:
-            parent = path[-1] if path else ROOT
-            found = next((i for i, n in enumerate(self.nodes) if n.parent == parent and n.row == row), None)
-            if found is None:
+            found = self.child(path[-1] if path else ROOT, row)
+            if found == NO_NODE:
                 break
             path.append(found)
         return path

@@ -19,9 +19,9 @@ from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork
 from engine.drafters.checkpoint import DrafterCheckpoint, DrafterManifest, load_checkpoint
 from engine.drafters.config import DrafterConfig
 from engine.drafters.coupling import NoiseRows, coupled_choices, drawn_choices
-from engine.drafters.growing_tree import NOT_RUN, ROOT, GrowingTree
+from engine.drafters.growing_tree import NO_NODE, NOT_RUN, ROOT, GrowingTree
 from engine.drafters.lean_llama import MAX_TREE_NODES, LeanLlama, Rows
-from engine.drafters.shapes import SHAPES, Bounds, LikeliestPaths, Shape, drawn_shape
+from engine.drafters.shapes import SHAPES, Block, Bounds, LikeliestPaths, Shape, drawn_shape
 from engine.dtypes import best_drafter_dtype
 from engine.tree import TokenTree
 
@@ -51,6 +51,18 @@ class _Session:
     draft_ahead: bool = False
     hits: float = 0.5
     """How often of late the tree had run the node that a verdict ended at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """One block on its way."""
+
+    session: _Session
+    bounds: Bounds
+    guess: list[int]
+    """Rows that another drafter expects behind the root."""
+    num_assumed: int
+    """Rows at the end of the session's that are taken for committed until the block is complete."""
 
 
 class LMDrafter:
@@ -116,15 +128,12 @@ class LMDrafter:
 
     @torch.inference_mode()
     def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
-        wanted = [(self._sessions[item.session_id], self._bounds(item)) for item in work]
-        if self.law is not DraftLaw.NONE:
-            for (session, _), item in zip(wanted, work, strict=True):
-                self._draw_anew(session, item.round)
-        while growing := [
-            (session, nodes) for session, bounds in wanted if (nodes := self._missing(session, bounds)) is not None
-        ]:
+        growths = [self._begin(item) for item in work]
+        if new := [one for one in growths if one.bounds.max_nodes and not one.session.tree.root_was_run]:
+            self._run_roots(new)
+        while growing := [(one.session, nodes) for one in growths if (nodes := self._missing(one))]:
             self._run(growing)
-        return [self._block(session, bounds) for session, bounds in wanted]
+        return [self._end(one) for one in growths]
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
@@ -162,66 +171,97 @@ class LMDrafter:
             if session is not None:
                 self._model.cache.release(session.slot)
 
-    def _room(self, session: _Session) -> int:
-        """How deep the tree may become."""
-        return self._model.shape.context_length - len(session.rows)
-
-    def _bounds(self, item: DraftWork) -> Bounds:
+    def _begin(self, item: DraftWork) -> _Growth:
         session = self._sessions[item.session_id]
+        if self.law is not DraftLaw.NONE:
+            # What was drawn in another round, or looked at there, is not used again.
+            session.noise = NoiseRows(session.noise.sampling, self._hashed_ids_V, Stream.DRAFTER, item.round)
+            session.tree, session.laws = GrowingTree(), {}
+        if item.assumed:
+            session.rows += self._rows(item.assumed)
+            session.tree = GrowingTree()
         room = self._room(session)
         max_nodes = min(item.max_nodes, self._max_nodes) if session.rows and room > 0 else 0
-        return Bounds(max_nodes, room, self._eos_rows)
+        bounds = Bounds(max_nodes, room, self._eos_rows)
+        guess = [] if session.tree.root_was_run else self._rows(item.guess[: min(room, MAX_TREE_NODES) - 1])
+        return _Growth(session, bounds, guess, len(item.assumed))
 
-    def _missing(self, session: _Session, bounds: Bounds) -> list[int] | None:
-        """The nodes to run next; none for the root; None when the block is complete."""
-        tree = session.tree
-        if bounds.max_nodes == 0:
-            return None
-        if not tree.root_was_run:
+    def _missing(self, growth: _Growth) -> list[int]:
+        """The nodes to run next; none when the block is complete."""
+        tree = growth.session.tree
+        if growth.bounds.max_nodes == 0:
             return []
-        return self._shape.next_nodes(tree, bounds)[: MAX_TREE_NODES - tree.num_places] or None
+        return self._shape.next_nodes(tree, growth.bounds)[: MAX_TREE_NODES - tree.num_places]
 
     def _run(self, growing: Sequence[tuple[_Session, list[int]]]) -> None:
         """One pass over nodes of many sessions; each gets its children."""
-        rows = [self._node_rows(session, nodes) if nodes else self._pending(session) for session, nodes in growing]
-        logits_NV = self._model.next_logits(rows, [max(len(nodes), 1) for _, nodes in growing])
+        rows = [self._node_rows(session, nodes) for session, nodes in growing]
+        logits_NV = self._model.next_logits(rows, [len(nodes) for _, nodes in growing])
         first = 0
         for session, nodes in growing:
-            positions = [len(session.rows) + session.tree.nodes[node].depth for node in nodes] or [len(session.rows)]
-            wanted_NV = logits_NV[first : first + len(positions)]
-            first += len(positions)
-            choices = self._choose(wanted_NV, session.noise, positions, self._shape.max_children())
-            if not nodes:
-                session.tree = GrowingTree(root_was_run=True)
-                session.num_cached = len(session.rows)
             session.tree.run(nodes)
-            for node, rows_K, probs_K in zip(nodes or [ROOT], choices.rows, choices.probs, strict=True):
-                depth = 0 if node == ROOT else session.tree.nodes[node].depth
-                count = self._shape.num_children(depth, probs_K)
-                session.tree.add_children(node, rows_K[:count], probs_K[:count])
-            if choices.laws_NV is not None:
-                session.laws |= dict(zip(nodes or [ROOT], choices.laws_NV, strict=True))
+            self._add_children(session, nodes, logits_NV[first : first + len(nodes)])
+            first += len(nodes)
 
-    def _draw_anew(self, session: _Session, round_index: int) -> None:
-        """What was drawn in another round, or looked at there, is not used again."""
-        session.noise = NoiseRows(session.noise.sampling, self._hashed_ids_V, Stream.DRAFTER, round_index)
-        session.tree, session.laws = GrowingTree(), {}
+    def _run_roots(self, growing: Sequence[_Growth]) -> None:
+        """The first pass of some trees, with the tokens that others expect behind their roots."""
+        rows = [self._pending(growth.session, growth.guess) for growth in growing]
+        logits_NV = self._model.next_logits(rows, [1 + len(growth.guess) for growth in growing])
+        first = 0
+        for growth in growing:
+            session = growth.session
+            session.tree = GrowingTree(root_was_run=True)
+            session.num_cached = len(session.rows)
+            self._add_children(session, [ROOT], logits_NV[first : first + 1])
+            node = ROOT
+            for place, row in enumerate(growth.guess):
+                node = session.tree.child(node, row)
+                # Only what would be run anyway counts, so that the block is the same without a guess.
+                if node == NO_NODE or node not in self._shape.next_nodes(session.tree, growth.bounds):
+                    break
+                session.tree.run([node])
+                self._add_children(session, [node], logits_NV[first + 1 + place : first + 2 + place])
+            first += 1 + len(growth.guess)
 
-    def _block(self, session: _Session, bounds: Bounds) -> TokenTree:
-        block = self._shape.block(session.tree, bounds)
+    def _add_children(self, session: _Session, nodes: Sequence[int], logits_NV: Tensor) -> None:
+        depths = [0 if node == ROOT else session.tree.nodes[node].depth for node in nodes]
+        positions = [len(session.rows) + depth for depth in depths]
+        choices = self._choose(logits_NV, session.noise, positions, self._shape.max_children())
+        for node, depth, rows_K, probs_K in zip(nodes, depths, choices.rows, choices.probs, strict=True):
+            count = self._shape.num_children(depth, probs_K)
+            session.tree.add_children(node, rows_K[:count], probs_K[:count])
+        if choices.laws_NV is not None:
+            session.laws |= dict(zip(nodes, choices.laws_NV, strict=True))
+
+    def _end(self, growth: _Growth) -> TokenTree:
+        session = growth.session
+        block = self._shape.block(session.tree, growth.bounds)
         tree = session.tree.token_tree(block, self._token_ids)
-        if self.law is DraftLaw.NONE:
-            return tree
+        if self.law is not DraftLaw.NONE:
+            tree = replace(tree, laws=self._laws(session, block))
+        if growth.num_assumed:
+            del session.rows[-growth.num_assumed :]
+            session.num_cached = min(session.num_cached, len(session.rows))
+            session.tree = GrowingTree()
+        return tree
+
+    def _laws(self, session: _Session, block: Block) -> Tensor:
+        """[1 + nodes, V]; 0 behind nodes that were not run."""
         laws_NV = torch.zeros(len(block) + 1, self._vocab_size, device=self._head_ids.device)
         for place, node in enumerate((ROOT, *(index for index, _ in block))):
             if node in session.laws:
                 laws_NV[place, self._head_ids] = session.laws[node]
-        return replace(tree, laws=laws_NV)
+        return laws_NV
 
-    def _pending(self, session: _Session) -> Rows:
-        """The committed rows that were not seen yet, the last one at least: its logits are not kept."""
+    def _room(self, session: _Session) -> int:
+        """How deep the tree may become."""
+        return self._model.shape.context_length - len(session.rows)
+
+    def _pending(self, session: _Session, guess: Sequence[int]) -> Rows:
+        """The committed rows that were not seen yet, the last one at least: its logits are not kept; then a guess."""
         start = min(session.num_cached, len(session.rows) - 1)
-        return Rows(session.slot, start, session.rows[start:], range(start, len(session.rows)))
+        rows = [*session.rows[start:], *guess]
+        return Rows(session.slot, start, rows, range(start, start + len(rows)))
 
     def _node_rows(self, session: _Session, nodes: Sequence[int]) -> Rows:
         tree, base = session.tree, len(session.rows)

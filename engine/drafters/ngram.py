@@ -47,10 +47,7 @@ class NGramDrafter:
             self._histories[session.id] = history
 
     def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
-        return [
-            TokenTree.chain(self._continuation(self._histories[item.session_id], min(item.max_nodes, self._max_nodes)))
-            for item in work
-        ]
+        return [TokenTree.chain(self._continuation(self._histories[item.session_id], item)) for item in work]
 
     def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
         for verdict in verdicts:
@@ -72,8 +69,9 @@ class NGramDrafter:
                     history.follower_of[tuple(tokens[end - size :])] = end
             tokens.append(token)
 
-    def _continuation(self, history: _History, max_nodes: int) -> list[int]:
-        tokens = history.tokens
+    def _continuation(self, history: _History, work: DraftWork) -> list[int]:
+        tokens = [*history.tokens, *work.assumed] if work.assumed else history.tokens
+        max_nodes = min(work.max_nodes, self._max_nodes)
         for size in self._sizes:
             start = history.follower_of.get(tuple(tokens[-size:])) if size <= len(tokens) else None
             if start is not None:

@@ -161,6 +161,37 @@ def test_after_a_verdict_only_committed_tokens_count(
         drafter.observe([DraftVerdict(0, tuple(committed), len(accepted))])
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_assumed_tokens_are_followed_and_forgotten(build: Callable[[], Drafter], sampling: SamplingParams) -> None:
+    drafter, fresh = build(), build()
+    tokens, assumed = sequence(30), (8, 3, 3)
+    drafter.open([DraftSession(0, tokens, sampling)])
+
+    before = drafter.propose([DraftWork(0, MAX_NODES)])
+    behind = drafter.propose([DraftWork(0, MAX_NODES, assumed=assumed)])
+    again = drafter.propose([DraftWork(0, MAX_NODES)])
+    drafter.observe([DraftVerdict(0, (3,), 0)])
+
+    assert before == again == [propose_fresh(fresh, tokens, sampling)]
+    assert behind == [propose_fresh(fresh, (*tokens, *assumed), sampling)]
+    assert drafter.propose([DraftWork(0, MAX_NODES)]) == [propose_fresh(fresh, (*tokens, 3), sampling)]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_guess_changes_no_proposal(build: Callable[[], Drafter], sampling: SamplingParams) -> None:
+    drafter, fresh = build(), build()
+    tokens = sequence(30)
+    drafter.open([DraftSession(0, tokens, sampling)])
+
+    for num_right in (0, 1, 2, MAX_NODES):
+        expected = propose_fresh(fresh, tokens, sampling)
+        right = path_to(expected, len(expected) - 1)[:num_right]
+        (tree,) = drafter.propose([DraftWork(0, MAX_NODES, guess=(*right, 8, 3, 8))])
+        assert tree == expected
+        tokens = (*tokens, 3, 8)
+        drafter.observe([DraftVerdict(0, (3, 8), 0)])
+
+
 def test_a_round_may_run_undrafted(build: Callable[[], Drafter]) -> None:
     drafter = build()
     tokens = sequence(20)
