@@ -183,7 +183,8 @@ class LMDrafter:
         room = self._room(session)
         max_nodes = min(item.max_nodes, self._max_nodes) if session.rows and room > 0 else 0
         bounds = Bounds(max_nodes, room, self._eos_rows)
-        guess = [] if session.tree.root_was_run else self._rows(item.guess[: min(room, MAX_TREE_NODES) - 1])
+        is_of_use = not session.tree.root_was_run and not self._shape.minds_order
+        guess = self._rows(item.guess[: max(min(room, MAX_TREE_NODES) - 1, 0)]) if is_of_use else []
         return _Growth(session, bounds, guess, len(item.assumed))
 
     def _missing(self, growth: _Growth) -> list[int]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from operator import mul
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from engine.drafters.base import DraftLaw
 from engine.drafters.config import DrafterConfig
@@ -44,6 +44,9 @@ class Bounds:
 class Shape(Protocol):
     """Grows one block. Stateless: the tree holds all that is known of a session."""
 
+    minds_order: ClassVar[bool]
+    """Whether the block depends on the order in which nodes were run."""
+
     def num_children(self, depth: int, probs: Sequence[float]) -> int:
         """Of a node at that depth (the root's is 0) whose likeliest continuations have these probabilities."""
 
@@ -61,6 +64,7 @@ class Shape(Protocol):
 class LikeliestPaths:
     """The n nodes with the highest path probability: the block of n with the most accepted tokens to be expected."""
 
+    minds_order: ClassVar[bool] = False
     branching: int = 4
     min_confidence: float = 0.0
     """No node is run whose path is less probable."""
@@ -90,6 +94,7 @@ class Candidates:
     A smaller block has the narrower tree: the last widths that make it too large become 1, then go.
     """
 
+    minds_order: ClassVar[bool] = False
     widths: tuple[int, ...] = (4, 2, 2)
 
     def num_children(self, depth: int, probs: Sequence[float]) -> int:
@@ -104,14 +109,13 @@ class Candidates:
         return tree.frontier(len(tree.nodes), 0.0, within, bounds.ends)
 
     def block(self, tree: GrowingTree, bounds: Bounds) -> Block:
-        widths = self.fitting(bounds.max_nodes)
-        kept = {ROOT}
+        children = tree.children()
         chosen: list[int] = []
-        for index, node in enumerate(tree.nodes):
-            if node.parent in kept and node.depth <= len(widths) and node.rank < widths[node.depth - 1]:
-                kept.add(index)
-                chosen.append(index)
-        return _in_places(tree, sorted(chosen, key=lambda index: (tree.nodes[index].depth, index)))
+        level = [ROOT]
+        for width in self.fitting(bounds.max_nodes):
+            level = [child for parent in level for child in children[parent][:width]]
+            chosen += level
+        return _in_places(tree, chosen)
 
     def fitting(self, max_nodes: int) -> tuple[int, ...]:
         """The widths of a block of at most so many nodes."""
@@ -129,6 +133,7 @@ class Candidates:
 class Confidence:
     """A chain of the likeliest tokens, each with runners-up beside it that nothing follows (GliDe with CaPE)."""
 
+    minds_order: ClassVar[bool] = False
     table: tuple[tuple[float, int], ...] = ((0.3, 7), (0.6, 5), (0.8, 3), (1.0, 1))
     """(probability of the likeliest, children): the first line that it does not exceed."""
     min_confidence: float = 0.0
@@ -157,6 +162,7 @@ class Graph:
     taken to follow here too. The graph is unrolled into a tree for the target, since its states depend on the path.
     """
 
+    minds_order: ClassVar[bool] = True
     branching: int = 4
     min_confidence: float = 0.0
     sibling_threshold: float = 0.1
