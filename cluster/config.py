@@ -137,10 +137,14 @@ class Placement(Enum):
 class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
-    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram"]
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "cascade"]
     """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
     `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
     model: FilePath | None = None
+    of: Names = ()
+    """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
+    hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
+    """`cascade`: nodes of a drafter behind which the next goes on; absent: as many as are measured to pay."""
     languages: Languages = ()
     """Input languages that requests with speculation `auto` take it for."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
@@ -164,10 +168,15 @@ class DrafterConfig(Section):
     def _check(self) -> Self:
         if self.method == "ngram" and self.placement is Placement.TIER:
             raise ValueError("placement: method 'ngram' runs in the target; remove the key")
-        if self.method != "ngram" and self.model is None:
+        has_model = self.method not in ("ngram", "cascade")
+        if has_model and self.model is None:
             raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
-        if self.method == "ngram" and self.model is not None:
-            raise ValueError("model: method 'ngram' has none; remove the key")
+        if not has_model and self.model is not None:
+            raise ValueError(f"model: method '{self.method}' has none; remove the key")
+        if self.method == "cascade" and len(self.of) < 2:
+            raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
+        if self.method != "cascade" and (self.of or self.hand_over_after is not None):
+            raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
         _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.autoscaling is not None and self.placement is Placement.TARGET:
             raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")
@@ -307,8 +316,8 @@ class Config(Section):
         return tuple(name for name, tenant in self.tenants.items() if tenant.adapt_drafters)
 
     def adapting_tenants_of(self, drafter: str) -> tuple[str, ...]:
-        """Those whose answers this drafter learns from; none for one in the target's step."""
-        if drafter not in self.tier_drafters:
+        """Those whose answers this drafter learns from; none for a cascade or one in the target's step."""
+        if drafter not in self.tier_drafters or self.drafters[drafter].method == "cascade":
             return ()
         return tuple(
             name
@@ -364,6 +373,13 @@ class Config(Section):
                 if tag in owner:
                     raise ValueError(f"drafters.{name}: language '{tag}' belongs to '{owner[tag]}'; name it once")
                 owner[tag] = name
+        for name, drafter in self.drafters.items():
+            made_of = {part: self.drafters.get(part) for part in drafter.of}
+            if unfit := [part for part, found in made_of.items() if found is None or found.method == "cascade"]:
+                raise ValueError(
+                    f"drafters.{name}.of: {unfit} are no drafters that a cascade can be made of; "
+                    f"configured: {[other for other, one in self.drafters.items() if one.method != 'cascade']}"
+                )
         known = set(self.known_languages)
         for name, tenant in self.tenants.items():
             wanted = {*(tenant.languages or ()), *([tenant.default_language] if tenant.default_language else [])}

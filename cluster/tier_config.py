@@ -21,7 +21,9 @@ def for_target(config: Config) -> Config:
     """The target, and the drafters in its step."""
     same = config.without_counts()
     target = same.target.model_copy(update={"served_name": None})
-    return _part(config, target=target, drafters=same.target_drafters, tenants={}, adaptation=AdaptationConfig())
+    here = {part for name, drafter in same.target_drafters.items() for part in (name, *drafter.of)}
+    drafters = {name: drafter for name, drafter in same.drafters.items() if name in here}
+    return _part(config, target=target, drafters=drafters, tenants={}, adaptation=AdaptationConfig())
 
 
 def for_drafter(config: Config, name: str) -> Config:
@@ -31,7 +33,7 @@ def for_drafter(config: Config, name: str) -> Config:
     return _part(
         config,
         target=TargetConfig(model=same.target.model, max_context=same.target.max_context),
-        drafters={name: same.drafters[name]},
+        drafters={part: same.drafters[part] for part in (name, *same.drafters[name].of)},
         tenants=tenants,
         adaptation=same.adaptation if tenants else AdaptationConfig(),
     )

@@ -22,18 +22,19 @@ from cluster.errors import InvalidRequest
 from cluster.measures import Measures
 from cluster.messages import Block, Credit, Heartbeat, Hello, Observe, Open, Resync
 from cluster.model_files import target_facts
+from cluster.probes import tokenizer_hash
 from deployments.adaptation import version_folder
 from deployments.draft_load import DraftLoad
 from deployments.draft_versions import DraftVersions, TrainerLink, version_name
-from deployments.drafters import configured_drafter
+from deployments.drafters import configured_drafter, trained_for
 from deployments.peer_server import PeerServer, SessionKey
 from deployments.spans import spans_of
 from deployments.trees import tree_to_bytes
 from engine.draft_queue import Committed, DraftQueue
 from engine.drafters import Drafter
 from engine.drafters.base import DraftSession, DraftVerdict
-from engine.drafters.checkpoint import read_manifest
 from engine.drafters.versioned import VersionedDrafter
+from engine.identity import target_id
 from engine.sampling import SamplingParams
 from training.online.versions import version_path
 
@@ -89,9 +90,9 @@ class DraftService:
         self._ids = count(1)
         self._sessions: dict[int, _Session] = {}
         self._drafter_ids: dict[SessionKey, int] = {}
-        assert drafter_config.model is not None, name
-        manifest = read_manifest(drafter_config.model)
-        self._hello = Hello(peer_id=replica_id, target_id=manifest.target_id, tokenizer_hash=manifest.tokenizer_hash)
+        target = config.target.model
+        made_for = trained_for(config, name) or (target_id(target), tokenizer_hash(target / "tokenizer.json"))
+        self._hello = Hello(peer_id=replica_id, target_id=made_for[0], tokenizer_hash=made_for[1])
         self.server = PeerServer(
             self, token, heartbeat_s=config.limits.heartbeat_s, lease_s=config.limits.lease_s, clock=self._events.time
         )

@@ -16,18 +16,46 @@ from engine.verify.verifiers import VERIFIERS
 
 def configured_drafter(config: Config, name: str, device: str, model: Path | None = None) -> Drafter:
     """Load one, or another version of it from `model`. ValueError says what is wrong with its directory."""
-    drafter, target = config.drafters[name], config.target.model
-    return create_drafter(
-        DrafterConfig(
-            method=drafter.method,
-            vocab_size=target_facts(config).vocab_size,
-            eos_token_ids=tuple(eos_ids(target)),
-            model=model or drafter.model,
-            max_nodes=drafter.max_draft_tokens,
-            device=device,
-            draws=not VERIFIERS[config.target.verifier].judges_any_draft,
-        )
+    draws = not VERIFIERS[config.target.verifier].judges_any_draft
+    return create_drafter(_settings(config, name, device, model, draws=draws))
+
+
+def _settings(config: Config, name: str, device: str, model: Path | None = None, *, draws: bool) -> DrafterConfig:
+    drafter = config.drafters[name]
+    return DrafterConfig(
+        method=drafter.method,
+        vocab_size=target_facts(config).vocab_size,
+        eos_token_ids=tuple(eos_ids(config.target.model)),
+        model=model or drafter.model,
+        max_nodes=drafter.max_draft_tokens,
+        device=device,
+        draws=draws,
+        # What leaves a cascade follows the law of its first; the others only guess.
+        stages=tuple(_settings(config, part, device, draws=draws and part == drafter.of[0]) for part in drafter.of),
+        hand_over_after=drafter.hand_over_after,
     )
+
+
+def trained_for(config: Config, name: str) -> tuple[str, str] | None:
+    """Target id and tokenizer hash that a drafter, and each that it is made of, was trained for; None: for any.
+
+    Raises ConfigError if they are not all the same.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for part in (name, *config.drafters[name].of):
+        model = config.drafters[part].model
+        if model is not None:
+            try:
+                manifest = read_manifest(model)
+            except ValueError as error:
+                raise ConfigError(f"drafters.{part}.model: {error}") from None
+            found.setdefault((manifest.target_id, manifest.tokenizer_hash), part)
+    if len(found) > 1:
+        raise ConfigError(
+            f"drafters.{name}.of: {' and '.join(found.values())} were trained for targets "
+            f"{' and '.join(target for target, _ in found)}; a cascade is made of drafters for one"
+        )
+    return next(iter(found), None)
 
 
 def check_local_drafters(config: Config) -> None:
@@ -36,16 +64,10 @@ def check_local_drafters(config: Config) -> None:
     Those of a tier say whom they were trained for when a router greets them.
     """
     target = config.target.model
-    for name, drafter in config.target_drafters.items():
-        if drafter.model is None:
-            continue
-        try:
-            manifest = read_manifest(drafter.model)
-        except ValueError as error:
-            raise ConfigError(f"drafters.{name}.model: {error}") from None
-        found = (manifest.target_id, manifest.tokenizer_hash)
-        if found != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
+    for name in config.target_drafters:
+        found = trained_for(config, name)
+        if found is not None and found != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
             raise ConfigError(
-                f"drafters.{name}.model: drafter {name} was trained for target {manifest.target_id}; train one for "
+                f"drafters.{name}.model: drafter {name} was trained for target {found[0]}; train one for "
                 f"{target_id(target)} or take it out of the configuration"
             )

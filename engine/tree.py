@@ -44,6 +44,46 @@ class TokenTree:
             depths.append(1 if parent < 0 else depths[parent] + 1)
         return depths
 
+    def likeliest_path(self) -> list[int]:
+        """The first of the root's children, the first of its children, and so on to a leaf."""
+        first_child: dict[int, int] = {}
+        for node, parent in enumerate(self.parents):
+            first_child.setdefault(parent, node)
+        path: list[int] = []
+        node = -1
+        while node in first_child:
+            node = first_child[node]
+            path.append(node)
+        return path
+
+    def tokens_along(self, path: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.token_ids[node] for node in path)
+
+    def follow(self, token_ids: Sequence[int]) -> list[int]:
+        """The nodes along these tokens, as far as there are such."""
+        child_of = {
+            (parent, token): node for node, (parent, token) in enumerate(zip(self.parents, self.token_ids, strict=True))
+        }
+        path: list[int] = []
+        for token in token_ids:
+            child = child_of.get((path[-1] if path else -1, token))
+            if child is None:
+                break
+            path.append(child)
+        return path
+
+    def grafted(self, path: Sequence[int], tree: TokenTree) -> TokenTree:
+        """With another tree behind the end of a path that ends in a leaf; it has no laws."""
+        if not tree:
+            return self
+        stock = path[-1] if path else -1
+        num_nodes = len(self)
+        return TokenTree(
+            self.token_ids + tree.token_ids,
+            self.parents + tuple(stock if parent < 0 else num_nodes + parent for parent in tree.parents),
+            self.ranks + tree.ranks,
+        )
+
     def goes_on_behind(self, path: Sequence[int]) -> bool:
         """Whether the last node of a path from the root has children; of an empty path: whether there is any node."""
         return (path[-1] if path else -1) in self.parents

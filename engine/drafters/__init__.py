@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.drafters.base import Drafter
+from engine.drafters.cascade import cascade_of
 from engine.drafters.config import DrafterConfig
 from engine.drafters.lm import LMDrafter
 from engine.drafters.ngram import NGramDrafter
@@ -15,6 +16,7 @@ __all__ = ["DRAFTERS", "Drafter", "DrafterConfig", "create_drafter"]
 DRAFTERS: dict[str, Callable[[DrafterConfig], Drafter]] = {
     **dict.fromkeys(SHAPES, LMDrafter.from_config),
     "ngram": NGramDrafter.from_config,
+    "cascade": lambda config: cascade_of([create_drafter(stage) for stage in config.stages], config),
 }
 
 

@@ -31,6 +31,10 @@ class DrafterConfig:
     """`lm`, `graph`: most children of a node; 1 drafts chains."""
     widths: tuple[int, ...] = (4, 2, 2)
     """`multi_candidate`: children of each node, level by level."""
+    stages: tuple[DrafterConfig, ...] = ()
+    """`cascade`: the drafters that it is made of, the dearest first."""
+    hand_over_after: int | None = None
+    """`cascade`: nodes of a drafter behind which the next goes on; None: as many as are measured to pay."""
     ngram_min: int = 2
     ngram_max: int = 4
     """`ngram`: the shortest and the longest suffix looked up."""

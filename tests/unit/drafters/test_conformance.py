@@ -26,6 +26,13 @@ CONFIGS: dict[str, Callable[[Path], DrafterConfig]] = {
     "cape": partial(_model_drafter, "cape"),
     "graph": partial(_model_drafter, "graph"),
     "ngram": lambda directory: DrafterConfig("ngram", VOCAB_SIZE, (EOS,)),
+    "cascade": lambda directory: DrafterConfig(
+        "cascade",
+        VOCAB_SIZE,
+        (EOS,),
+        stages=(_model_drafter("lm", directory), DrafterConfig("ngram", VOCAB_SIZE, (EOS,))),
+        hand_over_after=3,
+    ),
 }
 GREEDY = SamplingParams()
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.95, seed=11)
@@ -73,7 +80,7 @@ def test_every_method_has_a_row_here() -> None:
 
 
 def test_unknown_methods_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'telepathy'; use one of cape, graph, lm, multi_candidate, ngram"):
+    with pytest.raises(ValueError, match="'telepathy'; use one of cape, cascade, graph, lm, multi_candidate, ngram"):
         create_drafter(DrafterConfig("telepathy", VOCAB_SIZE))
 
 

@@ -246,6 +246,22 @@ def test_negative_discarding_unsure_tokens_is_lossy() -> None:
     assert np.abs(law - TARGET).sum() / 2 == pytest.approx(0.1, abs=EXACT)
 
 
+def test_negative_a_lenient_review_within_a_cascade_is_lossy() -> None:
+    """Its tokens no longer follow the reviewer's law by which they are judged then."""
+    inner, reviewer, leniency = np.array([0.7, 0.2, 0.1]), DRAFT, 2.0
+    accepted = np.minimum(1.0, leniency * reviewer / inner)
+    rejected = float((inner * (1 - accepted)).sum())
+    residual = np.maximum(reviewer - inner, 0.0) / np.maximum(reviewer - inner, 0.0).sum()
+    leaves = inner * accepted + rejected * residual
+
+    law = np.zeros(3)
+    for token in range(3):
+        acceptance, residual_V = one_step(TARGET, reviewer, token)
+        law += leaves[token] * (acceptance * np.eye(3)[token] + (1 - acceptance) * residual_V)
+
+    assert law == pytest.approx([0.604, 0.260, 0.136], abs=5e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "stream"),
     [
