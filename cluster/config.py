@@ -5,35 +5,26 @@ How it is read from a file: `cluster.config_file`.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cluster.adaptation_config import AdaptationConfig
+from cluster.drafter_config import DrafterConfig, Placement
 from cluster.keys import MAX_HASHES
 from cluster.observing_config import ConsoleConfig, LoggingConfig, TracingConfig
-from cluster.scaling_config import DrafterScaling, Resources, RouterScaling, ScalingConfig, TargetScaling
-from cluster.schema import Count, FilePath, Fraction, KeyHashes, Seconds, Section
+from cluster.scaling_config import DrafterScaling, Resources, RouterScaling, TargetScaling, fixed_or_scaled
+from cluster.schema import Count, FilePath, Fraction, KeyHashes, Languages, LanguageTag, Name, Names, Seconds, Section
 from cluster.tls_config import TlsConfig
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-LanguageTag = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000)]
-Languages = Annotated[tuple[LanguageTag, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 Texts = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...],
     BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
 ]
-Names = Annotated[tuple[Name, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
 
 DEFAULT_TENANT = "default"
 RESERVED_DRAFTERS = frozenset({"auto", "off"})
-
-
-def _fixed_or_scaled(section: Section, count: str, autoscaling: ScalingConfig | None, key: str) -> None:
-    if autoscaling is not None and (number := getattr(section, count)) != 1:
-        raise ValueError(f"{key}: set beside {count}: {number}, which is a fixed number; remove one of the two keys")
 
 
 class ClusterConfig(Section):
@@ -59,7 +50,7 @@ class ClusterConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _fixed_or_scaled(self, "routers", self.router_autoscaling, "router_autoscaling")
+        fixed_or_scaled(self, "routers", self.router_autoscaling, "router_autoscaling")
         return self
 
 
@@ -115,71 +106,13 @@ class TargetConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
+        fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.shards > 1 and self.num_cpus + self.num_gpus == 0:
             raise ValueError("num_cpus: a shard needs a part of a CPU or a GPU to be placed by; set one of the two")
         if self.prefill_chunk > self.token_budget:
             raise ValueError(f"prefill_chunk: {self.prefill_chunk} exceeds token_budget {self.token_budget}; lower it")
         if self.shared_prefixes and not self.prefix_sharing:
             raise ValueError("shared_prefixes: set while prefix_sharing is off; remove one of the two keys")
-        return self
-
-
-class Placement(Enum):
-    """Where a drafter runs."""
-
-    TIER = "tier"
-    """In a deployment of its own."""
-    TARGET = "target"
-    """Between the target's steps: nothing to send, but its time is the target's."""
-
-
-class DrafterConfig(Section):
-    """One drafter: a deployment of its own, or a method inside the target's step."""
-
-    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "cascade"]
-    """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
-    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
-    model: FilePath | None = None
-    of: Names = ()
-    """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
-    hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
-    """`cascade`: nodes of a drafter behind which the next goes on; absent: as many as are measured to pay."""
-    languages: Languages = ()
-    """Input languages that requests with speculation `auto` take it for."""
-    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """Of a block: nodes of a tree, length of the chain for `ngram`."""
-    replicas: Count = 1
-    autoscaling: DrafterScaling | None = None
-    """Instead of `replicas`."""
-    num_cpus: Fraction = 0.1
-    num_gpus: Fraction = 0.0
-    resources: Resources = Field(default_factory=dict)
-    num_threads: Count = 1
-    placement: Annotated[Placement, Field(strict=False)] = Placement.TIER
-
-    @model_validator(mode="before")
-    @classmethod
-    def _place(cls, fields: Any) -> Any:
-        is_ngram = isinstance(fields, dict) and fields.get("method") == "ngram"
-        return {"placement": Placement.TARGET.value} | fields if is_ngram else fields
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.method == "ngram" and self.placement is Placement.TIER:
-            raise ValueError("placement: method 'ngram' runs in the target; remove the key")
-        has_model = self.method not in ("ngram", "cascade")
-        if has_model and self.model is None:
-            raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
-        if not has_model and self.model is not None:
-            raise ValueError(f"model: method '{self.method}' has none; remove the key")
-        if self.method == "cascade" and len(self.of) < 2:
-            raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
-        if self.method != "cascade" and (self.of or self.hand_over_after is not None):
-            raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
-        _fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
-        if self.autoscaling is not None and self.placement is Placement.TARGET:
-            raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")
         return self
 
 
@@ -316,8 +249,9 @@ class Config(Section):
         return tuple(name for name, tenant in self.tenants.items() if tenant.adapt_drafters)
 
     def adapting_tenants_of(self, drafter: str) -> tuple[str, ...]:
-        """Those whose answers this drafter learns from; none for a cascade or one in the target's step."""
-        if drafter not in self.tier_drafters or self.drafters[drafter].method == "cascade":
+        """Those whose answers this drafter learns from; none for one in the target's step, or with none or several
+        models."""
+        if drafter not in self.tier_drafters or self.drafters[drafter].model is None:
             return ()
         return tuple(
             name

@@ -80,9 +80,16 @@ def _problem(error: yaml.YAMLError) -> str:
 def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     """Make paths absolute in place; malformed sections are left for the schema to refuse."""
     drafters, tls = document.get("drafters"), document.get("tls")
-    models = [document.get("target"), *(drafters.values() if isinstance(drafters, dict) else ())]
+    of_drafters = (
+        [section for section in drafters.values() if isinstance(section, dict)] if isinstance(drafters, dict) else []
+    )
+    by_language = [models for section in of_drafters if isinstance(models := section.get("models"), dict)]
     with_certificates = tls.values() if isinstance(tls, dict) else ()
-    for section, key in [*((section, "model") for section in models), (document.get("adaptation"), "directory")]:
+    for section, key in [
+        *((section, "model") for section in (document.get("target"), *of_drafters)),
+        *((models, tag) for models in by_language for tag in models),
+        (document.get("adaptation"), "directory"),
+    ]:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str((base / section[key]).resolve())
     # Links stay: a mounted secret is a link that is pointed at another file when it changes.

@@ -92,6 +92,8 @@ class Open:
     """As the caller was told it; for logs."""
     traceparent: str = ""
     """W3C trace context of the request's span; empty: it is not traced."""
+    language: str = ""
+    """Of the input; drafters of several languages choose by it."""
 
 
 @dataclass(frozen=True, slots=True)

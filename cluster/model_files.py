@@ -23,8 +23,8 @@ def check_models(config: Config) -> None:
     """ConfigError when a directory that the configuration names lacks what a model needs."""
     _check("target.model", config.target.model, ("config.json", "tokenizer.json"))
     for name, drafter in config.drafters.items():
-        if drafter.model is not None:
-            _check(f"drafters.{name}.model", drafter.model, ("config.json", "drafter.json"))
+        for key, directory in drafter.model_files.items():
+            _check(f"drafters.{name}.{key}", directory, ("config.json", "drafter.json"))
 
 
 def target_facts(config: Config) -> TargetFacts:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cluster.config import Config, Placement
+from cluster.config import Config
+from cluster.drafter_config import Placement
 from cluster.errors import UnknownDrafter, UnsupportedLanguage
 from cluster.request import RawRequest
 from cluster.tenants import Tenant

@@ -91,3 +91,9 @@ class RouterScaling(ScalingConfig):
 
     streams: Share = 0.5
     """Of `limits.max_concurrent_streams`."""
+
+
+def fixed_or_scaled(section: Section, count: str, autoscaling: ScalingConfig | None, key: str) -> None:
+    """Raise ValueError if a section has a number of replicas and limits for one."""
+    if autoscaling is not None and (number := getattr(section, count)) != 1:
+        raise ValueError(f"{key}: set beside {count}: {number}, which is a fixed number; remove one of the two keys")

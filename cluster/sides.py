@@ -115,6 +115,7 @@ class TargetSide(Side):
                 logprobs=request.logprobs,
                 request_id=request.request_id,
                 traceparent=request.traceparent,
+                language=request.language,
             ),
         )
 
@@ -156,6 +157,7 @@ class DraftSide(Side):
                 max_draft_tokens=request.max_draft_tokens,
                 request_id=request.request_id,
                 traceparent=request.traceparent,
+                language=request.language,
             )
             if self._open(peer, body):
                 return True

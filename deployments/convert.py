@@ -154,6 +154,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         logprobs=body.logprobs,
         request_id=body.request_id,
         traceparent=body.traceparent,
+        language=body.language,
     )
 
 
@@ -175,6 +176,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         logprobs=body.logprobs if body.HasField("logprobs") else None,
         request_id=body.request_id,
         traceparent=body.traceparent,
+        language=body.language,
     )
 
 

@@ -147,7 +147,9 @@ class DraftService:
         self._load.opened(len(self._sessions))
         sampling = request.sampling
         params = SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p, request.seed)
-        self._queue.open(DraftSession(session_id, request.token_ids, params, version), request.max_draft_tokens)
+        self._queue.open(
+            DraftSession(session_id, request.token_ids, params, version, request.language), request.max_draft_tokens
+        )
         self._schedule_turn()
 
     def message(self, key: SessionKey, body: Block | Credit | Observe | Resync) -> None:

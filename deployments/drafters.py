@@ -27,6 +27,7 @@ def _settings(config: Config, name: str, device: str, model: Path | None = None,
         vocab_size=target_facts(config).vocab_size,
         eos_token_ids=tuple(eos_ids(config.target.model)),
         model=model or drafter.model,
+        models=drafter.models,
         max_nodes=drafter.max_draft_tokens,
         device=device,
         draws=draws,
@@ -43,27 +44,26 @@ def trained_for(config: Config, name: str) -> tuple[str, str] | None:
     """
     found: dict[tuple[str, str], str] = {}
     for part in (name, *config.drafters[name].of):
-        model = config.drafters[part].model
-        if model is not None:
+        for key, model in config.drafters[part].model_files.items():
             try:
                 manifest = read_manifest(model)
             except ValueError as error:
-                raise ConfigError(f"drafters.{part}.model: {error}") from None
-            found.setdefault((manifest.target_id, manifest.tokenizer_hash), part)
+                raise ConfigError(f"drafters.{part}.{key}: {error}") from None
+            found.setdefault((manifest.target_id, manifest.tokenizer_hash), f"drafters.{part}.{key}")
     if len(found) > 1:
-        raise ConfigError(
-            f"drafters.{name}.of: {' and '.join(found.values())} were trained for targets "
-            f"{' and '.join(target for target, _ in found)}; a cascade is made of drafters for one"
-        )
+        trained = " and ".join(f"{key} for target {target}" for (target, _), key in found.items())
+        raise ConfigError(f"drafters.{name}: its models were trained for unlike targets: {trained}")
     return next(iter(found), None)
 
 
 def check_local_drafters(config: Config) -> None:
-    """Raise ConfigError if a drafter placed in the target's step was trained for another target.
+    """Raise ConfigError if a drafter in the target's step was trained for another target, or drafts what the verifier
+    may not judge.
 
     Those of a tier say whom they were trained for when a router greets them.
     """
     target = config.target.model
+    verifier = VERIFIERS[config.target.verifier]
     for name in config.target_drafters:
         found = trained_for(config, name)
         if found is not None and found != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
@@ -71,3 +71,8 @@ def check_local_drafters(config: Config) -> None:
                 f"drafters.{name}.model: drafter {name} was trained for target {found[0]}; train one for "
                 f"{target_id(target)} or take it out of the configuration"
             )
+        if not verifier.judges_any_draft:
+            try:
+                verifier.check_lawful(configured_drafter(config, name, "cpu").law, is_greedy=False)
+            except ValueError as error:
+                raise ConfigError(f"drafters.{name}: {error}") from None

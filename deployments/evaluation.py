@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from cluster.chat import ChatTurn
-from cluster.config import Config, Placement
+from cluster.config import Config
 from cluster.config_file import load
+from cluster.drafter_config import Placement
 from cluster.errors import ConfigError, PolydraftError
 from cluster.language import LanguageDetector
 from cluster.model_files import check_models

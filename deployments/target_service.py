@@ -167,6 +167,7 @@ class TargetService:
             tenant=request.tenant,
             local=None if request.local is None else _local(request.local),
             drafter=request.drafter,
+            language=request.language,
             max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
             correction_top_k=min(request.correction_top_k, self._hello.vocab_size),

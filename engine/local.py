@@ -59,7 +59,7 @@ def generate(
     for request in requests:
         engine.open(request)
     if drafter is not None:
-        drafter.open([DraftSession(r.session_id, r.token_ids, r.sampling) for r in drafted])
+        drafter.open([DraftSession(r.session_id, r.token_ids, r.sampling, language=r.language) for r in drafted])
     while any(answer.finish is None for answer in answers.values()):
         outcomes, _ = engine.step()
         if is_checked:

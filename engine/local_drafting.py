@@ -57,4 +57,6 @@ class LocalDrafters:
         for sequence in new:
             self.close(sequence.id)
             self._drafter_of[sequence.id] = name
-        self._drafters[name].open([DraftSession(s.id, tuple(s.token_ids), s.request.sampling) for s in new])
+        self._drafters[name].open(
+            [DraftSession(s.id, tuple(s.token_ids), s.request.sampling, language=s.request.language) for s in new]
+        )

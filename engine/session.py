@@ -57,6 +57,8 @@ class OpenRequest:
     """Tokens that may be committed before `add_credit`; at 0 the sequence pauses."""
     correction_top_k: int = 0
     """Where a draft is overruled, so many of the target's likeliest tokens are told; 0: none."""
+    language: str = ""
+    """Of the input; drafters of several languages choose by it."""
     top_logprobs: int | None = None
     """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
 

@@ -42,6 +42,8 @@ class DraftSession:
     sampling: SamplingParams
     version: str = ""
     """Of the weights, where a drafter has several (`VersionedDrafter`)."""
+    language: str = ""
+    """Of the input."""
 
 
 @dataclass(frozen=True, slots=True)

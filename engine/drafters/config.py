@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -18,6 +19,8 @@ class DrafterConfig:
     """A branch ends with the first of these."""
     model: Path | None = None
     """Directory of a trained drafter, for methods that have one."""
+    models: Mapping[str, Path] = field(default_factory=dict)
+    """In place of `model` one for each language."""
     max_nodes: int = 16
     """Most nodes of a tree, whatever is asked for."""
     dtype: str = "auto"

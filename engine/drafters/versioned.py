@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from collections.abc import Collection
 
-from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
-from engine.tree import TokenTree
-
-Item = TypeVar("Item")
+from engine.drafters.base import Drafter, DraftSession
+from engine.drafters.dispatch import DispatchingDrafter
 
 
-class VersionedDrafter:
+class VersionedDrafter(DispatchingDrafter):
     """A drafter made of drafters, each with its own caches; "" names the base, which is always there."""
 
     def __init__(self, base: Drafter) -> None:
-        self.placement, self.law = base.placement, base.law
-        self._drafters: dict[str, Drafter] = {"": base}
-        self._version_of: dict[int, str] = {}
+        super().__init__({"": base}, self._loaded)
+
+    def _loaded(self, session: DraftSession) -> str:
+        """Sessions of a version that is not there get the base."""
+        return session.version if session.version in self._drafters else ""
 
     @property
     def versions(self) -> list[str]:
@@ -30,39 +29,5 @@ class VersionedDrafter:
 
     def keep(self, versions: Collection[str]) -> None:
         """Let go of all others that no session is open with."""
-        needed = {"", *versions, *self._version_of.values()}
+        needed = {"", *versions, *self._name_of.values()}
         self._drafters = {version: drafter for version, drafter in self._drafters.items() if version in needed}
-
-    def open(self, sessions: Sequence[DraftSession]) -> None:
-        """Sessions of a version that is not there get the base."""
-        for session in sessions:
-            self._version_of[session.id] = session.version if session.version in self._drafters else ""
-        for version, of_version in self._by_version(sessions, lambda session: session.id).items():
-            self._drafters[version].open(of_version)
-
-    def propose(self, work: Sequence[DraftWork]) -> list[TokenTree]:
-        trees: dict[int, TokenTree] = {}
-        for version, of_version in self._by_version(work, lambda item: item.session_id).items():
-            proposed = self._drafters[version].propose(of_version)
-            trees |= {item.session_id: tree for item, tree in zip(of_version, proposed, strict=True)}
-        return [trees[item.session_id] for item in work]
-
-    def observe(self, verdicts: Sequence[DraftVerdict]) -> None:
-        for version, of_version in self._by_version(verdicts, lambda verdict: verdict.session_id).items():
-            self._drafters[version].observe(of_version)
-
-    def prepare(self) -> bool:
-        return any(drafter.prepare() for drafter in self._drafters.values())
-
-    def close(self, session_ids: Sequence[int]) -> None:
-        known = [session_id for session_id in session_ids if session_id in self._version_of]
-        for version, of_version in self._by_version(known, lambda session_id: session_id).items():
-            self._drafters[version].close(of_version)
-        for session_id in known:
-            del self._version_of[session_id]
-
-    def _by_version(self, items: Sequence[Item], session_id: Callable[[Item], int]) -> dict[str, list[Item]]:
-        grouped: dict[str, list[Item]] = {}
-        for item in items:
-            grouped.setdefault(self._version_of[session_id(item)], []).append(item)
-        return grouped

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import Config, Placement
+from cluster.config import Config
 from cluster.config_file import load
+from cluster.drafter_config import Placement
 from cluster.errors import ConfigError
 from cluster.model_files import check_models, target_facts
 

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from cluster import catalogue as metrics
-from cluster.config import Config, Placement
+from cluster.config import Config
+from cluster.drafter_config import Placement
 from cluster.errors import ContextTooLong, InternalError, Overloaded
 from cluster.messages import (
     Block,

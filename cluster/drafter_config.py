@@ -1,0 +1,80 @@
+"""The section of the configuration about one drafter."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.scaling_config import DrafterScaling, Resources, fixed_or_scaled
+from cluster.schema import Count, FilePath, Fraction, Languages, LanguageTag, Names, Section
+
+
+class Placement(Enum):
+    """Where a drafter runs."""
+
+    TIER = "tier"
+    """In a deployment of its own."""
+    TARGET = "target"
+    """Between the target's steps: nothing to send, but its time is the target's."""
+
+
+class DrafterConfig(Section):
+    """One drafter: a deployment of its own, or a method inside the target's step."""
+
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "cascade"]
+    """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
+    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
+    model: FilePath | None = None
+    models: dict[LanguageTag, FilePath] = Field(default_factory=dict)
+    """In place of `model` one for each input language; requests in others get no drafts."""
+    of: Names = ()
+    """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
+    hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
+    """`cascade`: nodes of a drafter behind which the next goes on; absent: as many as are measured to pay."""
+    languages: Languages = ()
+    """Input languages that requests with speculation `auto` take it for."""
+    max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
+    """Of a block: nodes of a tree, length of the chain for `ngram`."""
+    replicas: Count = 1
+    autoscaling: DrafterScaling | None = None
+    """Instead of `replicas`."""
+    num_cpus: Fraction = 0.1
+    num_gpus: Fraction = 0.0
+    resources: Resources = Field(default_factory=dict)
+    num_threads: Count = 1
+    placement: Annotated[Placement, Field(strict=False)] = Placement.TIER
+
+    @property
+    def model_files(self) -> dict[str, Path]:
+        """Directories of its models, by the keys that name them."""
+        one = {} if self.model is None else {"model": self.model}
+        return one | {f"models.{tag}": path for tag, path in self.models.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place(cls, fields: Any) -> Any:
+        is_ngram = isinstance(fields, dict) and fields.get("method") == "ngram"
+        return {"placement": Placement.TARGET.value} | fields if is_ngram else fields
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method == "ngram" and self.placement is Placement.TIER:
+            raise ValueError("placement: method 'ngram' runs in the target; remove the key")
+        has_model = self.method not in ("ngram", "cascade")
+        if has_model and not self.model_files:
+            raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
+        if not has_model and self.model_files:
+            raise ValueError(f"{next(iter(self.model_files))}: method '{self.method}' has none; remove the key")
+        if self.model is not None and self.models:
+            raise ValueError("models: set beside model; remove one of the two keys")
+        if self.method == "cascade" and len(self.of) < 2:
+            raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
+        if self.method != "cascade" and (self.of or self.hand_over_after is not None):
+            raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
+        fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
+        if self.autoscaling is not None and self.placement is Placement.TARGET:
+            raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")
+        return self
