@@ -116,25 +116,36 @@ def learned() -> ArmRecords:
     return records
 
 
-@pytest.mark.parametrize(("before", "after"), [("de", "fr"), ("fr", "de"), ("de", "ru")])
+def rounds_until_noticed(learned: ArmRecords, before: str, after: str, seed: int, scored_every: int) -> float:
+    """After how many rounds in another language its arm is taken; all arms are scored every so many rounds."""
+    names = [arm.name for arm in ARMS]
+    world, chooser = World(random.Random(seed)), ArmChooser(copy.deepcopy(learned), names, before, "task")
+    is_opening = True
+    for number in range(60):
+        arm, language = chooser.current, before if number < 30 else after
+        tokens, seconds = world.round(arm, language, is_opening=is_opening)
+        others = [name for name in names if name not in (arm, OFF_ARM)] if number % scored_every == 0 else []
+        shadows = {name: world.round(name, language, is_opening=False)[0] for name in others}
+        chooser.observe(tokens, seconds, shadows)
+        is_opening = chooser.choose(200) != arm
+        if number >= 30 and chooser.current == after:
+            return number - 29
+    return math.inf
+
+
+@pytest.mark.parametrize(("before", "after"), [("de", "fr"), ("fr", "de"), ("ru", "fr"), ("ja", "de"), ("zh", "fr")])
 def test_a_text_that_goes_on_in_another_language_is_noticed_within_15_rounds(
     learned: ArmRecords, before: str, after: str
 ) -> None:
-    noticed = []
-    for seed in range(40):
-        world = World(random.Random(seed))
-        chooser = ArmChooser(copy.deepcopy(learned), [arm.name for arm in ARMS], before, "task")
-        is_opening, since = True, math.inf
-        for number in range(60):
-            arm = chooser.current
-            tokens, seconds = world.round(arm, before if number < 30 else after, is_opening=is_opening)
-            chooser.observe(tokens, seconds)
-            is_opening = chooser.choose(200) != arm
-            if number >= 30 and chooser.current == after and since == math.inf:
-                since = number - 29
-        noticed.append(since)
+    rounds = sorted(rounds_until_noticed(learned, before, after, seed, scored_every=2) for seed in range(20))
 
-    assert sorted(noticed)[len(noticed) // 2] <= 15
+    assert rounds[len(rounds) * 3 // 4] <= 15
+
+
+def test_a_text_in_another_language_is_noticed_without_scores_too_but_later(learned: ArmRecords) -> None:
+    rounds = sorted(rounds_until_noticed(learned, "fr", "de", seed, scored_every=1_000) for seed in range(20))
+
+    assert rounds[len(rounds) // 2] <= 30
 
 
 def test_load_that_slows_all_arms_changes_no_choice(learned: ArmRecords) -> None:
