@@ -40,6 +40,16 @@ class _Share:
         return self.hits / self.tries
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One drafter's part of a verified block."""
+
+    num_asked: int
+    num_nodes: int
+    accepted: list[int]
+    """Which of them."""
+
+
 class Allocation:
     """Divides blocks. One thread."""
 
@@ -66,7 +76,8 @@ class Allocation:
         """Tokens a second of blocks whose first 0, 1, ... `num_nodes` nodes are the first drafter's."""
         k_K = np.arange(num_nodes + 1)
         own_K, tail_K = (
-            np.concatenate(([0.0], rates.acceptance()[:num_nodes].cumsum())) for rates in (self.own, self.tail)
+            np.concatenate(([0.0], (rates.acceptance() * rates.presence())[:num_nodes].cumsum()))
+            for rates in (self.own, self.tail)
         )
         reached_K = np.array([1.0, *(self._reached[k].rate for k in range(1, num_nodes + 1))])
         per_node, per_pass = self._pass.fit()
@@ -79,16 +90,13 @@ class Allocation:
         if num_nodes:
             self._pass.observe(num_nodes, seconds)
 
-    def observe_round(self, num_own: int, own: tuple[int, list[int]], tail: tuple[int, list[int]] | None) -> None:
-        """A block was verified: nodes that each proposed, and which of them were accepted.
-
-        `tail` is None if the first one's likeliest path was not accepted as a whole.
-        """
-        if num_own:
-            self.own.observe(num_own, *own)
-            self._reached[num_own].observe(is_hit=tail is not None)
+    def observe_round(self, own: Judged, tail: Judged | None) -> None:
+        """A block was verified. `tail` is None if the first one's likeliest path was not accepted as a whole."""
+        if own.num_asked:
+            self.own.observe(own.num_asked, own.num_nodes, own.accepted)
+            self._reached[own.num_asked].observe(is_hit=tail is not None)
         if tail is not None:
-            self.tail.observe(tail[0], *tail)
+            self.tail.observe(tail.num_asked, tail.num_nodes, tail.accepted)
 
     def observe_wait(self, seconds: float) -> None:
         """From a block to its verdict."""

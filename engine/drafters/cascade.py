@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.drafters.allocation import Allocation
+from engine.drafters.allocation import Allocation, Judged
 from engine.drafters.base import Drafter, DraftLaw, DraftSession, DraftVerdict, DraftWork
 from engine.drafters.config import DrafterConfig
 from engine.tree import TokenTree
@@ -28,6 +28,8 @@ class _Proposed:
     own: TokenTree
     num_on_path: int
     """Tokens of the first one's likeliest path, behind which the second went on."""
+    num_behind: int
+    """Nodes that the second was to have."""
     tail: TokenTree
     at_s: float
 
@@ -81,7 +83,8 @@ class CascadeDrafter:
         paths = [tree.likeliest_path() for tree in own]
         tails = self._tails(work, own, paths)
         for item, num_own, tree, path, tail in zip(work, nums_own, own, paths, tails, strict=True):
-            self._proposed[item.session_id] = _Proposed(num_own, tree, len(path), tail, self._clock())
+            num_behind = item.max_nodes - len(tree)
+            self._proposed[item.session_id] = _Proposed(num_own, tree, len(path), num_behind, tail, self._clock())
         return [tree.grafted(path, tail) for tree, path, tail in zip(own, paths, tails, strict=True)]
 
     def _num_own(self, max_nodes: int) -> int:
@@ -129,8 +132,11 @@ class CascadeDrafter:
     def _learn(self, proposed: _Proposed, accepted: Sequence[int]) -> None:
         own = proposed.own.follow(accepted)
         is_reached = own == proposed.own.likeliest_path() and len(own) == proposed.num_on_path
-        tail = (len(proposed.tail), proposed.tail.follow(accepted[len(own) :])) if is_reached else None
-        self._allocation.observe_round(proposed.num_own, (len(proposed.own), own), tail)
+        behind = proposed.tail.follow(accepted[len(own) :])
+        self._allocation.observe_round(
+            Judged(proposed.num_own, len(proposed.own), own),
+            Judged(proposed.num_behind, len(proposed.tail), behind) if is_reached else None,
+        )
         self._allocation.observe_wait(self._clock() - proposed.at_s)
 
     def prepare(self) -> bool:

@@ -170,7 +170,8 @@ class Evaluator:
             prompt = self._encode(history)
             if not self._fits(prompt):
                 break
-            request = self._request(prompt, side.local, SamplingParams(temperature, seed=seed))
+            sampling = SamplingParams(temperature, seed=seed)
+            request = self._request(prompt, side.local, sampling, question.language)
             started_s = time.perf_counter()
             (answer,) = generate(self.engine, [request], is_checked=False).values()
             wall_s += time.perf_counter() - started_s
@@ -189,10 +190,21 @@ class Evaluator:
             wall_s=wall_s,
         )
 
-    def _request(self, prompt: tuple[int, ...], local: LocalDrafting, sampling: SamplingParams) -> OpenRequest:
+    def _request(
+        self, prompt: tuple[int, ...], local: LocalDrafting, sampling: SamplingParams, language: str
+    ) -> OpenRequest:
         number = next(self._numbers)
         # Each answer is a tenant's of its own: tenants share no KV, so every side prefills the whole prompt.
-        return OpenRequest(number, prompt, len(prompt), sampling, self.plan.max_tokens, tenant=str(number), local=local)
+        return OpenRequest(
+            number,
+            prompt,
+            len(prompt),
+            sampling,
+            self.plan.max_tokens,
+            tenant=str(number),
+            local=local,
+            language=language,
+        )
 
     def _encode(self, history: Sequence[Message]) -> tuple[int, ...]:
         return tuple(self.chat.encode(history))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.drafters import DrafterConfig, create_drafter
-from engine.drafters.allocation import Allocation
+from engine.drafters.allocation import Allocation, Judged
 from engine.drafters.base import Drafter, DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement
 from engine.drafters.cascade import CascadeDrafter
 from engine.drafters.lean_llama import Rows
@@ -176,9 +176,10 @@ def test_blocks_are_divided_by_what_pays(*, tail_is_right: bool, pass_s: float, 
         is_right = number % 10 > 0
         own = list(range(num_own)) if is_right else []
         num_tail = 6 - num_own
-        tail = (num_tail, list(range(num_tail)) if tail_is_right else []) if is_right or not num_own else None
+        right = list(range(num_tail)) if tail_is_right else []
+        tail = Judged(num_tail, num_tail, right) if is_right or not num_own else None
         allocation.observe_pass(num_own, pass_s)
-        allocation.observe_round(num_own, (num_own, own), tail)
+        allocation.observe_round(Judged(num_own, num_own, own), tail)
         allocation.observe_wait(0.01)
 
     assert int(allocation.promised(6).argmax()) == expected
