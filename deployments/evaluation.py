@@ -92,13 +92,18 @@ def _questions(config: Config, wanted: Wanted) -> list[Question]:
 
 def _in_step(config: Config, names: Sequence[str] | None) -> Config:
     """The configuration with the chosen drafters alone, all of them in the target's step."""
-    chosen = names or [name for name, drafter in config.drafters.items() if drafter.method == "lm"]
+    chosen = names or [name for name, one in config.drafters.items() if one.method == "lm" and one.languages]
     configured = ", ".join(config.drafters) or "none"
     if unknown := [name for name in chosen if name not in config.drafters]:
         raise ConfigError(f"drafters {', '.join(unknown)}: not configured; configured: {configured}")
     if not chosen:
         raise ConfigError(f"no drafter of method lm is configured; name others (configured: {configured})")
-    placed = {name: config.drafters[name].model_copy(update={"placement": Placement.TARGET}) for name in chosen}
+    # What cascades are made of is there, but drafts for nobody else.
+    parts = dict.fromkeys((part for name in chosen for part in config.drafters[name].of), Placement.TIER)
+    placed = {
+        name: config.drafters[name].model_copy(update={"placement": placement})
+        for name, placement in (parts | dict.fromkeys(chosen, Placement.TARGET)).items()
+    }
     return config.model_copy(update={"drafters": placed})
 
 
@@ -106,7 +111,7 @@ def _plan(config: Config, wanted: Wanted, questions: Sequence[Question]) -> Plan
     plan = Plan(
         drafters=tuple(
             EvaluatedDrafter(name, drafter.max_draft_tokens, frozenset(drafter.languages))
-            for name, drafter in config.drafters.items()
+            for name, drafter in config.target_drafters.items()
         ),
         temperatures=tuple(dict.fromkeys(wanted.temperatures)),
         num_seeds=wanted.seeds,
@@ -138,7 +143,7 @@ def _facts(config: Config, wanted: Wanted, model: TargetModel) -> RunFacts:
             "languages": list(drafter.languages),
             "max_nodes": drafter.max_draft_tokens,
         }
-        for name, drafter in config.drafters.items()
+        for name, drafter in config.target_drafters.items()
     }
     return {
         "target_id": identity,
@@ -148,7 +153,7 @@ def _facts(config: Config, wanted: Wanted, model: TargetModel) -> RunFacts:
         "settings": asdict(wanted)
         | {
             "questions": [path.name for path in wanted.questions],
-            "drafters": list(config.drafters),
+            "drafters": list(config.target_drafters),
             "warmup": NUM_WARMUP,
             "draft_lengths": target.draft_lengths,
             "numerics": target.numerics,
