@@ -18,9 +18,9 @@ from cluster.logs import CallLog
 from cluster.measures import Measures
 from cluster.messages import Sampling, Verdict
 from cluster.observing import Observer, Observers, Unobserved
-from cluster.request import Request
+from cluster.request import DrafterChoice, Request
 
-_REQUEST = Request("r", "default", 1.0, "de", (1, 2, 3), Sampling(), 1, 64, (), 0.0, "de", False, 8)
+_REQUEST = Request("r", "default", 1.0, "de", (1, 2, 3), Sampling(), 1, 64, (), 0.0, DrafterChoice("de", False, 8))
 _VERDICT = Verdict(10, (1, 2, 3), 2, 4, 13, 7, 1)
 _CHUNK = Chunk(0, (1, 2, 3), "abc", (TokenSource.DRAFTER,) * 3, 1)
 _REPEATS = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cluster.events import Chunk, Figures, Finished, TokenSource
+from cluster.events import Chunk, DrafterUse, Figures, Finished, TokenSource
 from cluster.messages import FinishReason, Verdict
 from cluster.request import Request, Resume
 from cluster.streaming import Detokenizer, StopStrings
@@ -103,6 +103,10 @@ class Answer:
     def drafted_by(self, version: str) -> None:
         """A drafter has told the version of its weights; the last one counts."""
         self.figures = replace(self.figures, drafter_version=version)
+
+    def chose(self, drafters: tuple[DrafterUse, ...], num_changes: int) -> None:
+        """Between these drafters, and changed so often."""
+        self.figures = replace(self.figures, drafters=drafters, drafter_changes=num_changes)
 
     def finished(self) -> Finished:
         """The last event; the answer must have ended."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 OFF_ARM = ""
@@ -173,10 +173,10 @@ class ArmChooser:
     """Chooses for one request, before it opens and after each of its rounds."""
 
     def __init__(self, records: ArmRecords, arms: Sequence[str], language: str, task: str) -> None:
-        """`arms`: those that the request may take, OFF_ARM among them or not."""
+        """`arms`: those that the request may take; it may always do without drafts."""
         self._records = records
         self._language, self._task = language, task
-        self._own = {arm: _Own() for arm in arms}
+        self._own = {arm: _Own() for arm in (OFF_ARM, *arms)}
         others = [tag for tag in records.languages if tag != language]
         share = (1 - _OWN_LANGUAGE) / len(others) if others else 0.0
         self._at_first = {language: 1 - share * len(others)} | dict.fromkeys(others, share)
@@ -184,13 +184,27 @@ class ArmChooser:
         self.num_changes = 0
         self._is_opening = True
         self._rounds_since_change = 0
-        self.current = max(arms, key=lambda arm: self._rate(arm, records.hope(language, arm)))
-        records.started(language, self.current)
+        self.expected_at_first = {arm: self.expected_rate(arm) for arm in self._own}
+        self.current = self.favourite = self._best_at_first(self._own)
+        """`favourite`: what it would begin with if all arms could be taken."""
+
+    def begin(self, available: Collection[str]) -> str:
+        """The arm of the first round: the best of those that can be taken now, or none."""
+        self.current = self._best_at_first([arm for arm in self._own if arm == OFF_ARM or arm in available])
+        self._records.started(self._language, self.current)
+        return self.current
+
+    def _best_at_first(self, arms: Iterable[str]) -> str:
+        return max(arms, key=lambda arm: self._rate(arm, self._records.hope(self._language, arm)))
 
     @property
     def uses(self) -> Mapping[str, ArmUse]:
         """By arm."""
         return {arm: own.use for arm, own in self._own.items()}
+
+    def relative_seconds(self, arm: str) -> float:
+        """Of a round, in those of one without drafts, as far as all requests have told."""
+        return self._records.seconds(arm)
 
     def expected_tokens(self, arm: str) -> float:
         """Of a round of this request."""
@@ -207,37 +221,50 @@ class ArmChooser:
         """Tokens in the time of a plain round."""
         return self._rate(arm, 0.0)
 
-    def observe(self, tokens: int, seconds: float, shadows: Mapping[str, int] | None = None) -> None:
-        """A round of the current arm: tokens that it committed; `shadows` are what other arms would have."""
-        arm, own = self.current, self._own[self.current]
+    def observe(
+        self, tokens: int, seconds: float, shadows: Mapping[str, int] | None = None, *, was_drafted: bool = True
+    ) -> None:
+        """A round of the current arm: tokens that it committed; `shadows` are what other arms would have.
+
+        Without `was_drafted` the target did not ask for drafts: the round tells of plain decoding.
+        """
+        arm = self.current if was_drafted else OFF_ARM
+        use = self._own[arm].use
         self._rounds_since_change += 1
-        own.use.rounds += 1
-        own.use.tokens += tokens
-        own.use.seconds += seconds
-        self._records.observe_seconds(arm, seconds, is_opening=self._is_opening)
-        if not self._is_opening or arm == OFF_ARM:
-            self._learn(arm, tokens)
-        self._is_opening = False
+        use.rounds += 1
+        use.tokens += tokens
+        use.seconds += seconds
+        if was_drafted:
+            self._records.observe_seconds(arm, seconds, is_opening=self._is_opening)
+            if not self._is_opening:
+                self._learn(arm, tokens)
+            self._is_opening = False
+        else:
+            self._records.observe_seconds(OFF_ARM, seconds, is_opening=False)
         for name, would_be in (shadows or {}).items():
             if name in self._own and name != arm:
                 self._own[name].use.shadow_rounds += 1
                 self._own[name].use.shadow_tokens += would_be
                 self._learn(name, would_be)
 
-    def choose(self, remaining_tokens: int) -> str:
-        """The arm of the next round, with so many tokens to come at most."""
-        if self._rounds_since_change <= _DWELL:
+    def choose(self, remaining_tokens: int, available: Collection[str] | None = None) -> str:
+        """The arm of the next round, with so many tokens to come at most; `available`: that can be taken; None: all."""
+        arms = [arm for arm in self._own if available is None or arm == OFF_ARM or arm in available]
+        if self.current in arms and self._rounds_since_change <= _DWELL:
             return self.current
-        best = max(self._own, key=self._hoped_rate)
-        now, then = self.expected_rate(self.current), self._hoped_rate(best)
-        horizon = min(remaining_tokens, _HORIZON)
-        gain = horizon / now - horizon / then - self._records.opening(best)
-        if best != self.current and then > _LEAST_GAIN * now and gain > 0:
+        best = max(arms, key=self._hoped_rate)
+        if self.current not in arms or self._is_worth_a_change(best, remaining_tokens):
             self.current = best
             self.num_changes += 1
             self._is_opening = True
             self._rounds_since_change = 0
         return self.current
+
+    def _is_worth_a_change(self, arm: str, remaining_tokens: int) -> bool:
+        now, then = self.expected_rate(self.current), self._hoped_rate(arm)
+        horizon = min(remaining_tokens, _HORIZON)
+        gain = horizon / now - horizon / then - self._records.opening(arm)
+        return arm != self.current and then > _LEAST_GAIN * now and gain > 0
 
     def _hoped_rate(self, arm: str) -> float:
         """With some hope for arms that would be better in a language that the text may be in."""

@@ -79,17 +79,21 @@ class CallWatch:
     def prepared(self, request: Request) -> None:
         # What every round adds to is looked up once.
         labels = self._of.labels
-        self._language, self._drafter = labels.language(request.language), labels.drafter(request.drafter)
+        self._language = labels.language(request.language)
+        self.drafts_with(request.drafting.name)
+        self._tenant_tokens = self._total(metrics.TENANT_OUTPUT_TOKENS, self._tenant)
+        self._total(metrics.PROMPT_TOKENS, self._language).value += len(request.prompt_ids)
+        self._total(metrics.TENANT_PROMPT_TOKENS, self._tenant).value += len(request.prompt_ids)
+
+    def drafts_with(self, drafter: str | None) -> None:
+        self._drafter = self._of.labels.drafter(drafter)
         total = self._total
         by = (self._language, self._drafter)
         self._rounds = total(metrics.ROUNDS, *by)
         self._drafted = total(metrics.DRAFTED_TOKENS, *by)
         self._accepted = total(metrics.ACCEPTED_TOKENS, *by)
         self._tokens = total(metrics.OUTPUT_TOKENS, *by)
-        self._tenant_tokens = total(metrics.TENANT_OUTPUT_TOKENS, self._tenant)
         self._between = self._observations(metrics.BETWEEN_TOKENS, *by)
-        self._total(metrics.PROMPT_TOKENS, self._language).value += len(request.prompt_ids)
-        self._total(metrics.TENANT_PROMPT_TOKENS, self._tenant).value += len(request.prompt_ids)
 
     def opened(self, tier: str, replica_id: str) -> None:
         """Replicas are no labels here: their own metrics name them."""

@@ -207,13 +207,15 @@ class Config(Section):
     ray: RayConfig = RayConfig()
 
     @property
-    def drafter_of_language(self) -> dict[str, str]:
-        return {tag: name for name, drafter in self.drafters.items() for tag in drafter.languages}
+    def drafters_of_language(self) -> dict[str, tuple[str, ...]]:
+        """In the order in which they are configured."""
+        tags = dict.fromkeys(tag for drafter in self.drafters.values() for tag in drafter.languages)
+        return {tag: tuple(name for name, d in self.drafters.items() if tag in d.languages) for tag in tags}
 
     @property
     def known_languages(self) -> tuple[str, ...]:
         """Sorted; what a request may name and detection chooses from."""
-        return tuple(sorted({*self.drafter_of_language, *self.languages}))
+        return tuple(sorted({*self.drafters_of_language, *self.languages}))
 
     def without_counts(self) -> Config:
         """The same for all replicas however many there are: they need not be replaced when only that changes."""
@@ -299,14 +301,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        owner: dict[str, str] = {}
-        for name, drafter in self.drafters.items():
+        for name in self.drafters:
             if name in RESERVED_DRAFTERS:
                 raise ValueError(f"drafters.{name}: the name has a meaning in requests; choose another")
-            for tag in drafter.languages:
-                if tag in owner:
-                    raise ValueError(f"drafters.{name}: language '{tag}' belongs to '{owner[tag]}'; name it once")
-                owner[tag] = name
         for name, drafter in self.drafters.items():
             made_of = {part: self.drafters.get(part) for part in drafter.of}
             if unfit := [part for part, found in made_of.items() if found is None or found.method == "cascade"]:

@@ -35,7 +35,8 @@ class DrafterConfig(Section):
     hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
     """`cascade`: nodes of a drafter behind which the next goes on; absent: as many as are measured to pay."""
     languages: Languages = ()
-    """Input languages that requests with speculation `auto` take it for."""
+    """Input languages that requests with speculation `auto` take it for. Where several drafters name a language, each
+    request takes the one that is measured to pay best, also another in mid-answer, or none."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
     """Of a block: nodes of a tree, length of the chain for `ngram`."""
     replicas: Count = 1
@@ -46,6 +47,11 @@ class DrafterConfig(Section):
     resources: Resources = Field(default_factory=dict)
     num_threads: Count = 1
     placement: Annotated[Placement, Field(strict=False)] = Placement.TIER
+
+    @property
+    def costs_nothing(self) -> bool:
+        """Whether a proposal costs so little that one may be made only to see how it would have fared."""
+        return self.method in ("ngram",)
 
     @property
     def model_files(self) -> dict[str, Path]:

@@ -46,6 +46,28 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterUse:
+    """One of the drafters that an answer could choose between: what was expected of it, and what came of it."""
+
+    drafter: str
+    """ "off": without drafts."""
+    rounds: int
+    tokens: int
+    """That these rounds committed, the target's own included."""
+    seconds: float
+    scored_rounds: int
+    """In which another drafted and it was only scored."""
+    scored_tokens: int
+    """That those rounds would have committed."""
+    expected_rate_at_first: float
+    """Tokens in the time of a round without drafts, when the answer began."""
+    expected_rate: float
+    """The same at the end, for this answer going on."""
+    expected_tokens: float
+    """Of a round, at the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What speculation did for one answer."""
 
@@ -57,6 +79,9 @@ class Figures:
     failovers: int = 0
     drafter_version: str = ""
     """Of the weights that drafted last; empty when nothing drafted."""
+    drafters: tuple[DrafterUse, ...] = ()
+    """Where there was a choice: all that it was between."""
+    drafter_changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

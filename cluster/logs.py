@@ -116,6 +116,9 @@ class CallLogWatch:
         self._about["language"] = request.language
         log_about(**self._about)
 
+    def drafts_with(self, drafter: str | None) -> None:
+        logger.debug("drafts with %s", drafter or "no drafter")
+
     def opened(self, tier: str, replica_id: str) -> None:
         logger.debug("opened at %s %s", tier, replica_id)
 

@@ -94,6 +94,18 @@ class Open:
     """W3C trace context of the request's span; empty: it is not traced."""
     language: str = ""
     """Of the input; drafters of several languages choose by it."""
+    shadows: tuple[str, ...] = ()
+    """Of a target: drafters in its step that are scored on what it commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowScore:
+    """How a drafter would have fared, had its proposals been verified."""
+
+    drafter: str
+    num_rounds: int
+    num_tokens: int
+    """That these rounds would have committed, the target's own included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,8 @@ class Block:
     local: LocalDraft | None = None
     drafter_version: str = ""
     """Of the weights that draft; on the first block of an opening."""
+    drafter: str = ""
+    """Whose blocks come from now on, where that changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,12 @@ class Verdict:
     """What the target thought where it overruled the draft, serialised; routers do not open it."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     """One a token, if they were asked for."""
+    drafter: str = ""
+    """Whose block the round had, be it empty, or waited for; empty: it was not to be drafted."""
+    seconds: float = 0.0
+    """That the round took at the target, its wait for the block included."""
+    shadows: tuple[ShadowScore, ...] = ()
+    """Found out since the last verdict, if they were asked for."""
 
     @property
     def is_consistent(self) -> bool:

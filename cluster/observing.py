@@ -26,6 +26,9 @@ class Watch(Protocol):
     def prepared(self, request: Request) -> None:
         """The call was let in; language and drafter are known."""
 
+    def drafts_with(self, drafter: str | None) -> None:
+        """The answer goes on with another drafter, or without one."""
+
     def opened(self, tier: str, replica_id: str) -> None:
         """A session was opened at a replica; tier is "target" or "drafter"."""
 
@@ -58,6 +61,8 @@ class Unwatched:
     traceparent = ""
 
     def prepared(self, request: Request) -> None: ...
+
+    def drafts_with(self, drafter: str | None) -> None: ...
 
     def opened(self, tier: str, replica_id: str) -> None: ...
 
@@ -104,6 +109,9 @@ class _Watches:
 
     def prepared(self, request: Request) -> None:
         self._tell(lambda watch: watch.prepared(request))
+
+    def drafts_with(self, drafter: str | None) -> None:
+        self._tell(lambda watch: watch.drafts_with(drafter))
 
     def opened(self, tier: str, replica_id: str) -> None:
         self._tell(lambda watch: watch.opened(tier, replica_id))

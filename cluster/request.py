@@ -71,6 +71,16 @@ class RawRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterChoice:
+    """How a request is drafted for: by a drafter, or not at all."""
+
+    name: str | None = None
+    is_local: bool = False
+    """Whether it runs inside the target."""
+    max_draft_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Tokens that the answer begins with, and what it must go on with."""
 
@@ -99,10 +109,8 @@ class Request:
     stop: tuple[str, ...]
     time_budget_s: float
     """0: none."""
-    drafter: str | None
-    drafts_locally: bool
-    """Whether the drafter runs inside the target."""
-    max_draft_tokens: int
+    drafting: DrafterChoice
+    """At first; where several drafters serve the language it may change."""
     resume: Resume | None = None
     correction_top_k: int = 0
     """Likely tokens that the drafter hears of where the target overrules it; 0: it does not learn from this."""
@@ -110,6 +118,8 @@ class Request:
     """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
     traceparent: str = ""
     """W3C trace context of the request's span, for the replicas; empty: it is not traced."""
+    shadows: tuple[str, ...] = ()
+    """Drafters in the target's step that are scored on the answer whoever drafts for it."""
 
 
 def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:

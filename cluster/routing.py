@@ -1,4 +1,4 @@
-"""Which language a request is in, which drafter serves it, and which target replica takes its session."""
+"""Which language a request is in, which drafters may serve it, and which target replica takes its session."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from dataclasses import dataclass
 from cluster.config import Config
 from cluster.drafter_config import Placement
 from cluster.errors import UnknownDrafter, UnsupportedLanguage
-from cluster.request import RawRequest
+from cluster.request import DrafterChoice, RawRequest
 from cluster.tenants import Tenant
 
 UNKNOWN_LANGUAGE = "und"
 AUTO, OFF = "auto", "off"
 _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
-
-
-@dataclass(frozen=True, slots=True)
-class DrafterChoice:
-    """A drafter, or none."""
-
-    name: str | None = None
-    is_local: bool = False
-    """Whether it runs inside the target."""
-    max_draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +49,21 @@ def choose_language(raw: RawRequest, tenant: Tenant, config: Config, detect: Cal
     return tenant.config.default_language or UNKNOWN_LANGUAGE
 
 
-def choose_drafter(raw: RawRequest, language: str, tenant: Tenant, config: Config) -> DrafterChoice:
-    """The drafter that the request names, or for "auto" the one of its language."""
+def drafters_for(raw: RawRequest, language: str, tenant: Tenant, config: Config) -> tuple[DrafterChoice, ...]:
+    """The drafter that the request names, or for "auto" those of its language that its tenant may use."""
     allowed = [*config.drafters] if tenant.config.drafters is None else [*tenant.config.drafters]
     wanted = raw.speculation or config.cluster.default_speculation
     if wanted == OFF:
-        return DrafterChoice()
+        return ()
     if wanted == AUTO:
-        name = config.drafter_of_language.get(language)
-        if name is None or name not in allowed:
-            return DrafterChoice()
-    elif wanted in allowed:
-        name = wanted
-    else:
+        names = [name for name in config.drafters_of_language.get(language, ()) if name in allowed]
+        return tuple(_choice(name, raw, config) for name in names)
+    if wanted not in allowed:
         raise UnknownDrafter(f"speculation: found {wanted[:40]!r}; give 'auto', 'off' or one of {_listed(allowed)}")
+    return (_choice(wanted, raw, config),)
+
+
+def _choice(name: str, raw: RawRequest, config: Config) -> DrafterChoice:
     drafter = config.drafters[name]
     longest = min(drafter.max_draft_tokens, raw.max_draft_tokens or drafter.max_draft_tokens)
     return DrafterChoice(name, drafter.placement is Placement.TARGET, longest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
@@ -14,14 +14,15 @@ from cluster import request as checks
 from cluster.admission import Admission
 from cluster.budgets import Budgets
 from cluster.chat import ChatTurn
+from cluster.choosing import DrafterChooser, records_of
 from cluster.config import Config, TenantConfig
 from cluster.errors import Cancelled, InternalError, PolydraftError, TargetChanged, Unauthenticated
 from cluster.events import Event
 from cluster.model_files import TargetFacts
 from cluster.observing import OK, Observer, Unobserved, Watch
 from cluster.peers import Fleet
-from cluster.request import RawRequest, Request
-from cluster.routing import DrafterChoice, choose_drafter, choose_language
+from cluster.request import DrafterChoice, RawRequest, Request
+from cluster.routing import choose_language, drafters_for
 from cluster.session import Session, SessionSettings
 from cluster.tenants import Tenant, authenticate
 from cluster.text import Tokenizer
@@ -72,6 +73,7 @@ class GenerationService:
         )
         self.admission = Admission(config.limits.max_concurrent_streams)
         self.drafter_streams = DrafterStreams()
+        self._arm_records = records_of(config)
 
     def use_tenants(self, tenants: Mapping[str, TenantConfig]) -> None:
         """From now on these are the tenants; answers that run go on as they began."""
@@ -117,20 +119,21 @@ class GenerationService:
     ) -> AsyncGenerator[Event, None]:
         with self.admission.admitted():
             async with self._budgets.stream(tenant):
-                request = await self._prepare(raw, tenant, request_id)
+                request, chooser = await self._prepare(raw, tenant, request_id)
                 await self._budgets.pay_prompt(tenant, len(request.prompt_ids))
                 request = replace(request, traceparent=watch.traceparent)
                 watch.prepared(request)
-                with self.drafter_streams.opened(None if request.drafts_locally else request.drafter):
-                    async with aclosing(self._session(request, tenant, watch).events()) as events:
+                with self.drafter_streams.opened(None if request.drafting.is_local else request.drafting.name):
+                    async with aclosing(self._session(request, tenant, watch, chooser).events()) as events:
                         async for event in events:
                             yield event
 
-    def _session(self, request: Request, tenant: Tenant, watch: Watch) -> Session:
+    def _session(self, request: Request, tenant: Tenant, watch: Watch, chooser: DrafterChooser | None) -> Session:
         pace, number = self._budgets.pace_of(tenant), next(self._numbers)
-        return Session(number, request, self._fleet, self._tokenizer, self._settings, pace, self._now, watch)
+        return Session(number, request, self._fleet, self._tokenizer, self._settings, pace, self._now, watch, chooser)
 
-    async def _prepare(self, raw: RawRequest, tenant: Tenant, request_id: str) -> Request:
+    async def _prepare(self, raw: RawRequest, tenant: Tenant, request_id: str) -> tuple[Request, DrafterChooser | None]:
+        """The request, and who chooses its drafter if there is a choice."""
         limits = self._config.limits
         longest = checks.longest_answer(limits, tenant.config)
         checks.check_fields(raw, limits, longest)
@@ -139,13 +142,14 @@ class GenerationService:
         content = checks.content_of(raw, limits) if given_ids is None else self._tokenizer.decode(given_ids)
         text = checks.plain_text(content)
         language = choose_language(raw, tenant, self._config, lambda: self._detect(text))
-        choice = choose_drafter(raw, language, tenant, self._config)
+        choices = drafters_for(raw, language, tenant, self._config)
         prompt_ids = await self._encode(content, len(text)) if given_ids is None else given_ids
         max_tokens = checks.answer_length(raw, limits, longest, len(prompt_ids), self._facts.max_context)
         resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
         if resume is not None:
             self._check_numerics(resume.numerics_id)
-        return Request(
+        chooser = DrafterChooser(choices, self._arm_records, language, tenant.name) if len(choices) > 1 else None
+        request = Request(
             request_id=request_id,
             tenant=tenant.name,
             weight=tenant.config.weight,
@@ -156,17 +160,23 @@ class GenerationService:
             max_tokens=max_tokens,
             stop=stop,
             time_budget_s=raw.time_budget_s,
-            drafter=choice.name,
-            drafts_locally=choice.is_local,
-            max_draft_tokens=choice.max_draft_tokens,
+            drafting=chooser.favourite if chooser is not None else (*choices, DrafterChoice())[0],
             resume=resume,
-            correction_top_k=self._correction_top_k(tenant, choice),
+            correction_top_k=self._correction_top_k(tenant, choices),
             logprobs=raw.logprobs,
+            shadows=self._shadows(choices) if chooser is not None else (),
         )
+        return request, chooser
 
-    def _correction_top_k(self, tenant: Tenant, choice: DrafterChoice) -> int:
+    def _shadows(self, choices: Sequence[DrafterChoice]) -> tuple[str, ...]:
+        """Those that may be scored on every answer."""
+        drafters = self._config.drafters
+        return tuple(choice.name for choice in choices if choice.name and drafters[choice.name].costs_nothing)
+
+    def _correction_top_k(self, tenant: Tenant, choices: Sequence[DrafterChoice]) -> int:
         """Drafters learn from tenants that allow it, and only those of a tier."""
-        learns = choice.name is not None and tenant.name in self._config.adapting_tenants_of(choice.name)
+        names = [choice.name for choice in choices if choice.name is not None]
+        learns = any(tenant.name in self._config.adapting_tenants_of(name) for name in names)
         return self._config.adaptation.top_k if learns else 0
 
     def _detect(self, text: str) -> str | None:

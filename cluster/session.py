@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from cluster.answer import Answer
+from cluster.choosing import DrafterChooser
 from cluster.errors import Overloaded, TargetChanged, Unavailable
 from cluster.events import Chunk, Event, Started
 from cluster.messages import Block, Close, FinishReason, GoAway, LocalDraft, Message, Verdict
 from cluster.observing import Unwatched, Watch
 from cluster.peers import Fleet, PeerLost, TargetPeer
-from cluster.request import Request
+from cluster.request import DrafterChoice, Request
 from cluster.routing import OFF, choose_target
-from cluster.sides import PLAIN, Arrival, DraftSide, Inbox, TargetSide, stop_waiting, wait_again
+from cluster.sides import PLAIN, Arrival, DraftSide, Inbox, TargetSide, draft_locally, stop_waiting, wait_again
 from cluster.text import Tokenizer
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ class Session:
         pace: Pace,
         now: Callable[[], float],
         watch: Watch | None = None,
+        chooser: DrafterChooser | None = None,
     ) -> None:
+        """`chooser`: decides who drafts; None: the request's drafter does, to the end."""
         self._request = request
         self._fleet = fleet
         self._settings = settings
@@ -71,9 +74,9 @@ class Session:
         self._inbox: Inbox = asyncio.Queue()
         self._answer = Answer(request, tokenizer)
         self._target = TargetSide(number, self._inbox, settings.credit_tokens)
-        self._draft = DraftSide(number, self._inbox, None if request.drafts_locally else request.drafter)
-        if request.drafter is not None and request.drafts_locally:
-            self._answer.drafted_by(f"{request.drafter}@0")  # only drafters of a tier learn
+        self._draft = DraftSide(number, self._inbox, request.drafting)
+        self._chooser = chooser
+        self._take_on(request.drafting)
         self._numerics_id = request.resume.numerics_id if request.resume else ""
         self._hash = 0
         self._num_losses = 0
@@ -92,6 +95,8 @@ class Session:
                     await asyncio.sleep(0)  # what was sent to the drafter leaves before the chunk is written
                     yield chunk
                     await self._take(chunk)
+            if self._chooser is not None:
+                self._answer.chose(self._chooser.uses(), self._chooser.num_changes)
             yield self._answer.finished()
         finally:
             self._target.close()
@@ -99,6 +104,8 @@ class Session:
 
     async def _begin(self) -> Started:
         """Open both sides, so that they prefill side by side."""
+        if self._chooser is not None:
+            self._change_to(self._chooser.begin(self._available()))
         if self._answer.finish_reason is None:
             likely = self._best_target()
             if likely is not None and likely.load.is_plain:
@@ -115,7 +122,7 @@ class Session:
             target_id=peer.target_id,
             numerics_id=self._numerics_id,
             language=self._request.language,
-            drafter=self._request.drafter or OFF,
+            drafter=self._request.drafting.name or OFF,
             prompt_tokens=len(self._request.prompt_ids),
         )
 
@@ -178,16 +185,52 @@ class Session:
         if verdict.base_length < self._answer.length:
             self.num_stale += 1
             return None
-        self._watch.committed(verdict, is_prefill=self._target.expects_prefill)
-        chunk = self._answer.take(verdict, is_prefill=self._target.expects_prefill)
+        is_prefill = self._target.expects_prefill
+        self._watch.committed(verdict, is_prefill=is_prefill)
+        chunk = self._answer.take(verdict, is_prefill=is_prefill)
         self._target.expects_prefill = False
         self._hash = verdict.hash
         self._num_losses = 0
+        if self._chooser is not None and not is_prefill:
+            self._chooser.observe(verdict)
         if self._answer.finish_reason is None:
+            self._choose_drafter()
             self._ask_for_block(verdict)
         elif self._request.correction_top_k and self._draft.is_open:
             self._draft.conclude(verdict)
         return chunk
+
+    def _choose_drafter(self) -> None:
+        """Go on with another drafter if that pays."""
+        if self._chooser is None:
+            return
+        num_remaining = self._request.max_tokens - len(self._answer.token_ids)
+        choice = self._chooser.choose(num_remaining, self._available())
+        if choice != self._request.drafting:
+            self._change_to(choice)
+            if choice.is_local or choice.name is None:  # one of a tier is opened where a block is asked for
+                local = PLAIN if choice.name is None else LocalDraft(choice.name, choice.max_draft_tokens)
+                self._target.send(draft_locally(self._answer, self._hash, local))
+
+    def _available(self) -> set[str]:
+        """Drafters of the choice that could draft now."""
+        assert self._chooser is not None
+        return {
+            choice.name
+            for choice in self._chooser.choices
+            if choice.name is not None and (choice.is_local or self._draft.could_open(self._fleet, choice.name))
+        }
+
+    def _change_to(self, drafting: DrafterChoice) -> None:
+        if drafting != self._request.drafting:
+            self._request = replace(self._request, drafting=drafting)
+            self._draft.use(drafting)
+            self._watch.drafts_with(drafting.name)
+            self._take_on(drafting)
+
+    def _take_on(self, drafting: DrafterChoice) -> None:
+        if drafting.name is not None and drafting.is_local:
+            self._answer.drafted_by(f"{drafting.name}@0")  # only drafters of a tier learn
 
     def _ask_for_block(self, verdict: Verdict) -> None:
         if self._draft.is_open:
@@ -196,7 +239,7 @@ class Session:
             if verdict.draft_nodes > 0:
                 self._open_deferred(verdict)
         elif self._open_draft():
-            self._target.send(wait_again(self._answer, self._hash))
+            self._target.send(wait_again(self._answer, self._hash, self._request.drafting.name or ""))
 
     def _open_deferred(self, verdict: Verdict) -> None:
         """The target asks for blocks after all."""
@@ -279,6 +322,7 @@ class Session:
 
     def _local_draft(self) -> LocalDraft | None:
         """How the target drafts by itself; None: it waits for the drafter's blocks."""
-        if self._request.drafter is not None and self._request.drafts_locally:
-            return LocalDraft(self._request.drafter, self._request.max_draft_tokens)
+        drafting = self._request.drafting
+        if drafting.name is not None and drafting.is_local:
+            return LocalDraft(drafting.name, drafting.max_draft_tokens)
         return None if self._draft.is_open or self._draft.is_deferred else PLAIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,9 +11,9 @@ from cluster.answer import Answer
 from cluster.errors import PolydraftError
 from cluster.messages import Block, Body, Credit, LocalDraft, Message, Observe, Open, Verdict
 from cluster.peers import Channel, Fleet, Peer, PeerGone, PeerLost
-from cluster.request import Request
+from cluster.request import DrafterChoice, Request
 
-MAX_DRAFTER_OPENINGS = 4
+MAX_DRAFTERS_LOST = 4
 """Of one answer: a drafter that keeps dying is not asked again."""
 PLAIN = LocalDraft("", 0)
 
@@ -106,8 +107,8 @@ class TargetSide(Side):
                 round=answer.next_round,
                 max_tokens=request.max_tokens,
                 tenant=request.tenant,
-                max_draft_tokens=request.max_draft_tokens,
-                drafter=request.drafter or "",
+                max_draft_tokens=request.drafting.max_draft_tokens,
+                drafter=request.drafting.name or "",
                 local=local,
                 credit_tokens=self._credit_tokens,
                 correction_top_k=request.correction_top_k,
@@ -116,6 +117,7 @@ class TargetSide(Side):
                 request_id=request.request_id,
                 traceparent=request.traceparent,
                 language=request.language,
+                shadows=request.shadows,
             ),
         )
 
@@ -130,22 +132,35 @@ class TargetSide(Side):
 class DraftSide(Side):
     """Where blocks come from. Nothing but speed depends on it."""
 
-    def __init__(self, number: int, inbox: Inbox, name: str | None) -> None:
+    def __init__(self, number: int, inbox: Inbox, drafting: DrafterChoice) -> None:
         super().__init__(number, inbox)
-        self._name = name
-        self._openings_left = MAX_DRAFTER_OPENINGS
+        self._name: str | None = None
+        self._lost: Counter[str] = Counter()
+        """Openings that came to nothing, by drafter."""
         self._untold: tuple[int, ...] = ()
         """Committed tokens that the drafter has not heard of."""
         self.is_deferred = False
         """Whether it is opened only when the target asks for a block."""
+        self.use(drafting)
+
+    def use(self, drafting: DrafterChoice) -> None:
+        """Blocks come from this drafter from now on, if it is one of a tier; it is not opened yet."""
+        self.close()
+        self._name = None if drafting.is_local else drafting.name
+        self._untold, self.is_deferred = (), False
+
+    def could_open(self, fleet: Fleet, name: str) -> bool:
+        """Whether there is a replica of the drafter to try."""
+        return self._lost[name] < MAX_DRAFTERS_LOST and any(map(self.usable, fleet.drafters(name)))
 
     def open(self, fleet: Fleet, request: Request, answer: Answer) -> bool:
         """Try to open at a replica. False when there is none to try."""
-        if self._name is None or self._openings_left == 0:
+        if self._name is None:
             return False
         self._untold, self.is_deferred = (), False
         for peer in filter(self.usable, fleet.drafters(self._name)):
-            self._openings_left -= 1
+            if self._lost[self._name] >= MAX_DRAFTERS_LOST:
+                break
             body = Open(
                 token_ids=answer.sequence,
                 prompt_length=len(request.prompt_ids),
@@ -154,20 +169,24 @@ class DraftSide(Side):
                 round=answer.next_round,
                 max_tokens=request.max_tokens,
                 tenant=request.tenant,
-                max_draft_tokens=request.max_draft_tokens,
+                max_draft_tokens=request.drafting.max_draft_tokens,
                 request_id=request.request_id,
                 traceparent=request.traceparent,
                 language=request.language,
             )
             if self._open(peer, body):
                 return True
-            if self._openings_left == 0:
-                break
+            self._lost[self._name] += 1
         return False
+
+    def abandon(self, item: Message | PeerLost) -> None:
+        super().abandon(item)
+        if self._name is not None:
+            self._lost[self._name] += 1
 
     def defer(self, fleet: Fleet) -> None:
         """Do not prefill for a target that decodes plainly at present. Nothing if there is no replica to open at."""
-        self.is_deferred = self._name is not None and any(map(self.usable, fleet.drafters(self._name)))
+        self.is_deferred = self._name is not None and self.could_open(fleet, self._name)
 
     def observe(self, verdict: Verdict) -> None:
         """Ask for a block if the target wants one, with all that was committed since the last time."""
@@ -198,9 +217,14 @@ class DraftSide(Side):
 
 def stop_waiting(answer: Answer, base_hash: int) -> Block:
     """To a target: no blocks will come, decode plainly from now on, whatever base you stand at."""
-    return Block(answer.length, base_hash, local=PLAIN)
+    return draft_locally(answer, base_hash, PLAIN)
 
 
-def wait_again(answer: Answer, base_hash: int) -> Block:
-    """To a target that decodes plainly: blocks will come from now on. The block itself is empty."""
-    return Block(answer.length, base_hash)
+def draft_locally(answer: Answer, base_hash: int, local: LocalDraft) -> Block:
+    """To a target: draft by yourself from now on, whatever base you stand at."""
+    return Block(answer.length, base_hash, local=local)
+
+
+def wait_again(answer: Answer, base_hash: int, drafter: str) -> Block:
+    """To a target that drafts by itself or not at all: blocks of this drafter will come. The block itself is empty."""
+    return Block(answer.length, base_hash, drafter=drafter)

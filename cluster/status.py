@@ -123,7 +123,7 @@ def missing(replicas: Replicas) -> list[str]:
 
 
 def languages(replicas: Replicas) -> dict[str, str]:
-    """By language, the drafter that serves it; empty where none does."""
+    """By language, the drafters that serve it; empty where none does."""
     return {
         fact.removeprefix("language "): name
         for replica in replicas

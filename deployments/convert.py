@@ -20,6 +20,7 @@ from cluster.messages import (
     Open,
     Resync,
     Sampling,
+    ShadowScore,
     TokenLogprobs,
     Verdict,
 )
@@ -155,6 +156,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         request_id=body.request_id,
         traceparent=body.traceparent,
         language=body.language,
+        shadows=body.shadows,
     )
 
 
@@ -177,6 +179,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         request_id=body.request_id,
         traceparent=body.traceparent,
         language=body.language,
+        shadows=tuple(body.shadows),
     )
 
 
@@ -197,13 +200,14 @@ def _block_to_pb(block: Block) -> pb.Block:
         base_hash=block.base_hash,
         tree=block.tree,
         drafter_version=block.drafter_version,
+        drafter=block.drafter,
     )
 
 
 def _block_from_pb(block: pb.Block) -> Block:
     local = _local_from_pb(block.local) if block.HasField("local") else None
     tree = b"" if local is not None else block.tree
-    return Block(block.base_length, block.base_hash, tree, local, block.drafter_version)
+    return Block(block.base_length, block.base_hash, tree, local, block.drafter_version, block.drafter)
 
 
 def _local_to_pb(local: LocalDraft) -> pb.LocalDraft:
@@ -232,6 +236,12 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         cached_prompt_tokens=verdict.cached_prompt_tokens,
         correction=verdict.correction,
         logprobs=map(logprobs_to_pb, verdict.logprobs),
+        drafter=verdict.drafter,
+        seconds=verdict.seconds,
+        shadows=[
+            pb.ShadowScore(drafter=score.drafter, rounds=score.num_rounds, tokens=score.num_tokens)
+            for score in verdict.shadows
+        ],
     )
 
 
@@ -252,6 +262,9 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         cached_prompt_tokens=verdict.cached_prompt_tokens,
         correction=verdict.correction,
         logprobs=tuple(map(_logprobs_from_pb, verdict.logprobs)),
+        drafter=verdict.drafter,
+        seconds=verdict.seconds if math.isfinite(verdict.seconds) else 0.0,
+        shadows=tuple(ShadowScore(score.drafter, score.rounds, score.tokens) for score in verdict.shadows),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from cluster.events import Chunk, Event, Finished, Started
 from cluster.request import RawRequest, RawResume
 from deployments.convert import finish_reason_to_pb, logprobs_to_pb
@@ -118,5 +120,7 @@ def _finished_to_pb(finished: Finished) -> pb.Finished:
             late_drafts=figures.late_drafts,
             failovers=figures.failovers,
             drafter_version=figures.drafter_version,
+            drafters=[types_pb2.DrafterUse(**asdict(use)) for use in figures.drafters],
+            drafter_changes=figures.drafter_changes,
         ),
     )

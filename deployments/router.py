@@ -147,7 +147,9 @@ class Router:
 
     def _report(self) -> Report:
         config = self._config
-        facts = {f"language {tag}": config.drafter_of_language.get(tag, "") for tag in config.known_languages}
+        facts = {
+            f"language {tag}": ", ".join(config.drafters_of_language.get(tag, ())) for tag in config.known_languages
+        }
         return Report(self._started_at, tuple(self.measures().samples()), facts)
 
     def measures(self) -> Measures:

@@ -28,12 +28,12 @@ class TargetMetrics:
             for metric in (metrics.LATE_DRAFTS, metrics.DRAFTED_ROUNDS):
                 self.measures.total(metric, self._drafters.label(drafter))
 
-    def count(self, drafter: str, outcome: StepOutcome) -> None:
-        """One round of a session whose blocks come from this drafter; empty: it has none."""
+    def count(self, outcome: StepOutcome) -> None:
+        """One round of a session."""
         if outcome.late_draft:
-            self.measures.total(metrics.LATE_DRAFTS, self._drafters.label(drafter)).value += 1
+            self.measures.total(metrics.LATE_DRAFTS, self._drafters.label(outcome.drafter)).value += 1
         if outcome.num_drafted:
-            self._walks[self._drafters.label(drafter), outcome.num_compared, outcome.num_accepted] += 1
+            self._walks[self._drafters.label(outcome.drafter), outcome.num_compared, outcome.num_accepted] += 1
 
     def refresh(self, num_sessions: int, num_unreadable: int) -> None:
         """Everything that is counted elsewhere. May miss what the engine is counting at this moment."""

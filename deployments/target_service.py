@@ -24,6 +24,7 @@ from cluster.messages import (
     Open,
     Resync,
     Sampling,
+    ShadowScore,
     TokenLogprobs,
     Verdict,
 )
@@ -58,8 +59,6 @@ class _Session:
     key: SessionKey
     epoch: int
     tenant: str
-    drafter: str
-    """Whose blocks it gets; may be empty."""
     request_id: str
     spans: list[SessionSpan]
     verdicts: list[Verdict] = field(default_factory=list)
@@ -153,7 +152,7 @@ class TargetService:
             raise Overloaded(f"all {self._max_of_tenant} sessions of one tenant at a target are taken; try again later")
         session_id = next(self._ids)
         spans = [span for source in self._spans if (span := source.session("target", request)) is not None]
-        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.drafter, request.request_id, spans)
+        self._sessions[session_id] = _Session(key, epoch, request.tenant, request.request_id, spans)
         self._num_sessions[request.tenant] += 1
         self._metrics.opened(request.drafter)
         self._engine_ids[key] = session_id
@@ -168,6 +167,7 @@ class TargetService:
             local=None if request.local is None else _local(request.local),
             drafter=request.drafter,
             language=request.language,
+            shadows=tuple(dict.fromkeys(request.shadows)),
             max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
             correction_top_k=min(request.correction_top_k, self._hello.vocab_size),
@@ -232,6 +232,8 @@ class TargetService:
             logger.warning("session %d: a block holds no tree", session_id)
             self._num_unreadable += 1
             return
+        if block.drafter:
+            self._metrics.opened(block.drafter)
         self._loop.submit(lambda engine: _offer(engine, session_id, block, tree))
 
     def _resend(self, session: _Session, have_length: int) -> None:
@@ -248,7 +250,7 @@ class TargetService:
             session = self._sessions.get(outcome.session_id)
             if session is None:
                 continue
-            self._metrics.count(session.drafter, outcome)
+            self._metrics.count(outcome)
             if outcome.finish is Finish.FAILED:
                 logger.error(
                     "session %d of %s: the model gave no numbers after %d tokens",
@@ -264,7 +266,7 @@ class TargetService:
 
 
 def _offer(engine: Engine, session_id: int, block: Block, tree: TokenTree) -> None:
-    engine.draft(session_id, block.base_length, block.base_hash, tree)
+    engine.draft(session_id, block.base_length, block.base_hash, tree, block.drafter)
 
 
 def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
@@ -291,4 +293,7 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         cached_prompt_tokens=outcome.num_found,
         correction=correction_to_bytes(outcome.correction),
         logprobs=tuple(TokenLogprobs(one.logprob, one.top_ids, one.top_logprobs) for one in outcome.logprobs),
+        drafter=outcome.drafter,
+        seconds=outcome.seconds,
+        shadows=tuple(ShadowScore(name, score.num_rounds, score.num_tokens) for name, score in outcome.shadows.items()),
     )

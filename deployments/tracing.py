@@ -105,10 +105,13 @@ class _CallSpans:
         self._span.set_attributes(
             {
                 "polydraft.language": request.language,
-                "polydraft.drafter": request.drafter or "off",
+                "polydraft.drafter": request.drafting.name or "off",
                 "polydraft.prompt_tokens": len(request.prompt_ids),
             }
         )
+
+    def drafts_with(self, drafter: str | None) -> None:
+        self._span.add_event("drafter changed", {"polydraft.drafter": drafter or "off"})
 
     def opened(self, tier: str, replica_id: str) -> None:
         self._span.add_event(f"opened at {tier}", {"polydraft.replica": replica_id})

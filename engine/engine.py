@@ -22,6 +22,7 @@ from engine.pages import PagePool
 from engine.prefixes import PrefixCounters
 from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
+from engine.shadows import Shadows, ShadowScore
 from engine.step_graphs import StaticSteps
 from engine.tree import TokenTree
 from engine.verdicts import UNSOUND, Choice, choose
@@ -77,6 +78,12 @@ class StepOutcome:
     """Where the round's draft was overruled, if the sequence asks for it."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     """One a token, if the sequence asks for them."""
+    drafter: str = ""
+    """Whose block the round had, be it empty, or waited for; empty: it was not to be drafted."""
+    seconds: float = 0.0
+    """Since the sequence's last round, or since it could go on; what it waited for its block is in them."""
+    shadows: Mapping[str, ShadowScore] = field(default_factory=dict)
+    """How drafters would have fared that the sequence has scored: what was found out since its last round."""
 
 
 @dataclass(slots=True)
@@ -115,6 +122,7 @@ class Engine:
         self.verifier = verifier
         self.config = config
         self.local_drafters = LocalDrafters(local_drafters or {})
+        self.shadows = Shadows(local_drafters or {})
         self.clock = clock
         self.executor = Executor(target, config.numerics, config.num_pages, config.page_size)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
@@ -145,8 +153,8 @@ class Engine:
         most = min(request.prompt_length + request.max_tokens, self.config.scheduler.max_context)
         if not self.scheduler.can_ever_hold(most):
             raise CannotServe(f"{most} tokens do not fit the KV pool of {self.scheduler.pool.num_usable} pages")
-        if request.local is not None:
-            self._check_local(request.local)
+        for method in (request.local.method if request.local is not None else "", *request.shadows):
+            self._check_local(method)
         sequence = Sequence.open(request, next(self._arrivals), self.clock())
         sequence.drafting.num_nodes = self.draft_lengths.first_length(
             sequence.drafting.drafter, sequence.drafting.max_nodes
@@ -154,24 +162,26 @@ class Engine:
         sequence.num_public_pages = self.scheduler.prefixes.num_public_pages(request.token_ids)
         self.scheduler.sequences[request.session_id] = sequence
 
-    def _check_local(self, local: LocalDrafting) -> None:
-        if local.method and local.method not in self.local_drafters:
+    def _check_local(self, method: str) -> None:
+        if method and method not in self.local_drafters:
             known = ", ".join(self.local_drafters.names) or "none"
-            raise CannotServe(f"this target has no drafting method {local.method!r}; it has: {known}")
+            raise CannotServe(f"this target has no drafting method {method!r}; it has: {known}")
 
     def close(self, session_id: int) -> None:
         """Forget a sequence; its KV is free before the next step. Unknown ids are ignored."""
         self.scheduler.remove(session_id)
         self.local_drafters.close(session_id)
+        self.shadows.close(session_id)
 
-    def draft(self, session_id: int, base_length: int, base_hash: int, tree: TokenTree) -> bool:
+    def draft(self, session_id: int, base_length: int, base_hash: int, tree: TokenTree, drafter: str = "") -> bool:
         """Offer a block for the next round; False (and counted) if it builds on another sequence than ours.
 
-        A block from outside also ends drafting by itself: from now on the sequence waits for blocks.
+        A block from outside also ends drafting by itself: from now on the sequence waits for blocks, and for those of
+        `drafter` if it is named.
         """
         sequence = self.scheduler.sequences.get(session_id)
         if sequence is not None:
-            sequence.draft_by(None)
+            sequence.draft_by(None, drafter)
         fits = (
             sequence is not None
             and self.verifier.judges_any_draft  # blocks from outside come without a law
@@ -188,14 +198,17 @@ class Engine:
 
     def draft_locally(self, session_id: int, local: LocalDrafting) -> None:
         """From now on this sequence drafts by itself; unknown ids are ignored, unknown methods are `CannotServe`."""
-        self._check_local(local)
+        self._check_local(local.method)
         if session_id in self.scheduler.sequences:
             self.scheduler.sequences[session_id].draft_by(local)
 
     def add_credit(self, session_id: int, num_tokens: int) -> None:
         """Let a sequence commit so many more tokens; unknown ids are ignored."""
-        if session_id in self.scheduler.sequences:
-            self.scheduler.sequences[session_id].credit_tokens += num_tokens
+        sequence = self.scheduler.sequences.get(session_id)
+        if sequence is not None:
+            if sequence.is_paused:
+                sequence.waiting_since_s = self.clock()
+            sequence.credit_tokens += num_tokens
 
     def shut_down(self) -> None:
         """Let the other ranks of a sharded target end; no step may follow."""
@@ -207,6 +220,7 @@ class Engine:
         """One round for every sequence that can run; without one, seconds until a deadline (None: until input)."""
         self._choose_lengths()
         self.local_drafters.draft(self.scheduler.sequences.values())
+        self.shadows.propose(self.scheduler.sequences.values())
         plan = self.scheduler.plan(self.clock())
         if not plan.work:
             return [], plan.wait_s
@@ -263,7 +277,9 @@ class Engine:
                 item.sequence.num_cached += item.num_tokens
                 self.scheduler.prefixes.register(item.sequence)
         self._keep_paths()
-        self.local_drafters.observe(DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes)
+        verdicts = [DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes]
+        self.local_drafters.observe(verdicts)
+        self.shadows.observe(verdicts)
         for outcome in outcomes:
             if outcome.finish is not None:
                 self.close(outcome.session_id)
@@ -290,7 +306,8 @@ class Engine:
         sequence.draft = None
         sequence.asked_nodes = sequence.drafting.num_nodes
         sequence.sat_out = sequence.without_draft = False
-        sequence.waiting_since_s = self.clock()
+        now_s = self.clock()
+        seconds, sequence.waiting_since_s = now_s - sequence.waiting_since_s, now_s
         self.counters.late_drafts += item.late_draft
         return StepOutcome(
             session_id=sequence.id,
@@ -309,6 +326,9 @@ class Engine:
             num_found=min(num_found, sequence.request.prompt_length),
             correction=_correction(base_length, choice, num_accepted),
             logprobs=choice.logprobs[: len(token_ids)],
+            drafter=sequence.drafting.drafter if item.had_block or item.late_draft else "",
+            seconds=seconds,
+            shadows=self.shadows.take(sequence.id),
         )
 
     def _give_up(self, item: Work) -> StepOutcome:

@@ -59,6 +59,8 @@ class OpenRequest:
     """Where a draft is overruled, so many of the target's likeliest tokens are told; 0: none."""
     language: str = ""
     """Of the input; drafters of several languages choose by it."""
+    shadows: tuple[str, ...] = ()
+    """Drafters in the target's step that are told how they would have fared; such as cost next to nothing."""
     top_logprobs: int | None = None
     """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
 
@@ -92,6 +94,8 @@ class Sequence:
     round: int
     credit_tokens: int
     local: LocalDrafting | None
+    drafter: str
+    """Whose blocks come, if they come from outside."""
     drafting: Drafting
     asked_nodes: int
     """What the last verdict asked for; 0: no block will come, and none is waited for."""
@@ -127,7 +131,8 @@ class Sequence:
             round=request.round,
             credit_tokens=request.credit_tokens,
             local=request.local,
-            drafting=_drafting(request, request.local),
+            drafter=request.drafter,
+            drafting=_drafting(request, request.local, request.drafter),
             asked_nodes=request.max_draft_nodes,
             waiting_since_s=now_s,
             ready_since_s=now_s,
@@ -175,11 +180,17 @@ class Sequence:
         """Whether a block would be used by the next round."""
         return self.is_running and not self.is_prefilling
 
-    def draft_by(self, local: LocalDrafting | None) -> None:
-        """Draft inside the target's step from now on, or (None) wait for blocks from outside."""
-        if local != self.local:
+    def draft_by(self, local: LocalDrafting | None, drafter: str = "") -> None:
+        """Draft inside the target's step from now on, or (None) wait for blocks from outside.
+
+        `drafter`: whose these are; empty: the same as before.
+        """
+        drafter = drafter or self.drafter
+        if local != self.local or (local is None and drafter != self.drafter):
             self.local = local
-            self.drafting = _drafting(self.request, local)
+            self.drafter = drafter
+            self.drafting = _drafting(self.request, local, drafter)
+            self.draft = None
 
     def append(self, token_ids: list[int]) -> None:
         """Commit tokens."""
@@ -188,10 +199,10 @@ class Sequence:
         self.credit_tokens -= len(token_ids)
 
 
-def _drafting(request: OpenRequest, local: LocalDrafting | None) -> Drafting:
+def _drafting(request: OpenRequest, local: LocalDrafting | None, drafter: str) -> Drafting:
     """A new record of a session's drafting."""
     if local is None:
         max_nodes = min(request.max_draft_nodes, MAX_NODES)
-        return Drafting(request.drafter, max_nodes, num_nodes=max_nodes)
+        return Drafting(drafter, max_nodes, num_nodes=max_nodes)
     max_nodes = min(local.max_nodes, MAX_NODES) if local.method else 0
     return Drafting(local.method, max_nodes, num_nodes=max_nodes)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from polydraft.answers import (
         Answer,
         Chunk,
+        DrafterUse,
         Event,
         Finished,
         FinishReason,
@@ -52,6 +53,7 @@ __all__ = [
     "Client",
     "ContextTooLong",
     "DeadlineExceeded",
+    "DrafterUse",
     "Event",
     "FinishReason",
     "Finished",
@@ -75,7 +77,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "answers": "Answer Chunk Event FinishReason Finished Speculation Started Timing TokenLogprobs Usage",
+    "answers": "Answer Chunk DrafterUse Event FinishReason Finished Speculation Started Timing TokenLogprobs Usage",
     "client": "AsyncClient",
     "options": "ChatMessage GenerateOptions Prompt",
     "sync": "Client",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import fields
 
 import grpc
 
 from polydraft.answers import (
     Chunk,
+    DrafterUse,
     Event,
     Finished,
     FinishReason,
@@ -168,8 +170,14 @@ def _to_finished(finished: pb.Finished) -> Finished:
             late_drafts=figures.late_drafts,
             failovers=figures.failovers,
             drafter_version=figures.drafter_version,
+            drafters=tuple(map(_drafter_use, figures.drafters)),
+            drafter_changes=figures.drafter_changes,
         ),
     )
+
+
+def _drafter_use(use: types_pb2.DrafterUse) -> DrafterUse:
+    return DrafterUse(**{field.name: getattr(use, field.name) for field in fields(DrafterUse)})
 
 
 def _logprobs(logprobs: types_pb2.TokenLogprobs) -> TokenLogprobs:

@@ -35,6 +35,31 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterUse:
+    """One of the drafters that an answer could choose between.
+
+    A rate is tokens in the time of a round without drafts.
+    """
+
+    drafter: str
+    """ "off": decoding without drafts."""
+    rounds: int
+    tokens: int
+    """Committed in these rounds, the target's own included."""
+    seconds: float
+    scored_rounds: int
+    """In which another drafted and it was only scored."""
+    scored_tokens: int
+    """That those rounds would have committed."""
+    expected_rate_at_first: float
+    """When the answer began."""
+    expected_rate: float
+    """At its end, had it gone on."""
+    expected_tokens: float
+    """Of a round, at its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Speculation:
     """Figures of one answer. After a resume they cover the call that finished it."""
 
@@ -45,6 +70,10 @@ class Speculation:
     failovers: int = 0
     drafter_version: str = ""
     """Of the weights that drafted last, such as "de@0" or, adapted to a tenant, "de@acme.3"; "" if nothing drafted."""
+    drafters: tuple[DrafterUse, ...] = ()
+    """Where several serve the language: all that the choice was between, and "off"."""
+    drafter_changes: int = 0
+    """How often the answer went on with another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,24 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def add_prompt_flags(parser: argparse.ArgumentParser) -> None:
+    """Where prompts come from, and their language."""
+    parser.add_argument("prompt", nargs="*", metavar="PROMPT", help='texts, or "-": one prompt a line of stdin')
+    parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--language", metavar="xx", help="of the prompts; detected by default")
+
+
+def prompts_of(args: argparse.Namespace) -> list[NamedPrompt]:
+    """The prompts that these flags say; `UsageError` unless they are given in one way."""
+    words: list[str] = args.prompt
+    if bool(words) == (args.prompts is not None):
+        raise UsageError("give either PROMPT (or - for stdin) or --prompts FILE.jsonl")
+    if args.prompts is not None:
+        return read_prompts(args.prompts)
+    texts = sys.stdin.read().splitlines() if words == ["-"] else words
+    return [NamedPrompt(str(number), text) for number, text in enumerate(texts)]
+
+
 def add_request_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a request. The server judges their values."""
     parser.add_argument("--max-tokens", type=int, metavar="N", help="longest answer")

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polydraft.commands.common import (
     NamedPrompt,
-    UsageError,
+    add_prompt_flags,
     add_request_flags,
     positive_int,
     print_failure,
     print_json,
-    read_prompts,
+    prompts_of,
     request_options,
 )
 from polydraft.commands.connection import add_connection_flags, connect
@@ -34,28 +32,17 @@ HELP = "answer prompts"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_connection_flags(parser)
-    parser.add_argument("prompt", nargs="*", metavar="PROMPT", help='texts, or "-": one prompt a line of stdin')
-    parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl")
-    parser.add_argument("--language", metavar="xx", help="of the prompts; detected by default")
+    add_prompt_flags(parser)
     add_request_flags(parser)
     parser.add_argument("--concurrency", type=positive_int, default=1, metavar="C", help="requests at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object an answer")
 
 
 def run(args: argparse.Namespace) -> int:
-    prompts = _prompts(args.prompt, args.prompts)
+    prompts = prompts_of(args)
     options = request_options(args)
     options["language"] = args.language
     return asyncio.run(_answer(args, prompts, options))
-
-
-def _prompts(words: Sequence[str], path: Path | None) -> list[NamedPrompt]:
-    if bool(words) == (path is not None):
-        raise UsageError("give either PROMPT (or - for stdin) or --prompts FILE.jsonl")
-    if path is not None:
-        return read_prompts(path)
-    texts = sys.stdin.read().splitlines() if list(words) == ["-"] else words
-    return [NamedPrompt(str(number), text) for number, text in enumerate(texts)]
 
 
 async def _answer(args: argparse.Namespace, prompts: Sequence[NamedPrompt], options: GenerateOptions) -> int:

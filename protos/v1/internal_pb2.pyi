@@ -62,7 +62,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., peer_id: _Optional[str] = ..., target_id: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., numerics_id: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_context: _Optional[int] = ..., eos_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight", "logprobs", "request_id", "traceparent", "language")
+    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight", "logprobs", "request_id", "traceparent", "language", "shadows")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class Open(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    SHADOWS_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     prompt_length: int
     sampling: _types_pb2.Sampling
@@ -97,7 +98,8 @@ class Open(_message.Message):
     request_id: str
     traceparent: str
     language: str
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ..., logprobs: _Optional[int] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., language: _Optional[str] = ...) -> None: ...
+    shadows: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ..., logprobs: _Optional[int] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., language: _Optional[str] = ..., shadows: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LocalDraft(_message.Message):
     __slots__ = ("method", "max_nodes")
@@ -108,18 +110,20 @@ class LocalDraft(_message.Message):
     def __init__(self, method: _Optional[str] = ..., max_nodes: _Optional[int] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("base_length", "base_hash", "tree", "local", "drafter_version")
+    __slots__ = ("base_length", "base_hash", "tree", "local", "drafter_version", "drafter")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     BASE_HASH_FIELD_NUMBER: _ClassVar[int]
     TREE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     base_hash: int
     tree: bytes
     local: LocalDraft
     drafter_version: str
-    def __init__(self, base_length: _Optional[int] = ..., base_hash: _Optional[int] = ..., tree: _Optional[bytes] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., drafter_version: _Optional[str] = ...) -> None: ...
+    drafter: str
+    def __init__(self, base_length: _Optional[int] = ..., base_hash: _Optional[int] = ..., tree: _Optional[bytes] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., drafter_version: _Optional[str] = ..., drafter: _Optional[str] = ...) -> None: ...
 
 class TokenTree(_message.Message):
     __slots__ = ("token_ids", "parents", "ranks")
@@ -132,7 +136,7 @@ class TokenTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction", "logprobs")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction", "logprobs", "drafter", "seconds", "shadows")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +153,9 @@ class Verdict(_message.Message):
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CORRECTION_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHADOWS_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_accepted: int
@@ -165,7 +172,20 @@ class Verdict(_message.Message):
     cached_prompt_tokens: int
     correction: bytes
     logprobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ...) -> None: ...
+    drafter: str
+    seconds: float
+    shadows: _containers.RepeatedCompositeFieldContainer[ShadowScore]
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ..., drafter: _Optional[str] = ..., seconds: _Optional[float] = ..., shadows: _Optional[_Iterable[_Union[ShadowScore, _Mapping]]] = ...) -> None: ...
+
+class ShadowScore(_message.Message):
+    __slots__ = ("drafter", "rounds", "tokens")
+    DRAFTER_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    drafter: str
+    rounds: int
+    tokens: int
+    def __init__(self, drafter: _Optional[str] = ..., rounds: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Correction(_message.Message):
     __slots__ = ("position", "token_ids", "probs")

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/types.proto\x12\x0cpolydraft.v1\"a\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"G\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x0f\n\x07top_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"W\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x03 \x01(\r\"\x88\x01\n\x12SpeculationFigures\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07\x64rafted\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\x12\x13\n\x0blate_drafts\x18\x04 \x01(\r\x12\x11\n\tfailovers\x18\x05 \x01(\r\x12\x17\n\x0f\x64rafter_version\x18\x06 \x01(\t*\x95\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x03\x12\x1d\n\x19\x46INISH_REASON_TIME_BUDGET\x10\x04*^\n\x0bTokenSource\x12\x1c\n\x18TOKEN_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TOKEN_SOURCE_TARGET\x10\x01\x12\x18\n\x14TOKEN_SOURCE_DRAFTER\x10\x02*\x8f\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_CODE_INVALID_REQUEST\x10\x01\x12#\n\x1f\x45RROR_CODE_UNSUPPORTED_LANGUAGE\x10\x02\x12\x1e\n\x1a\x45RROR_CODE_UNKNOWN_DRAFTER\x10\x03\x12\x1f\n\x1b\x45RROR_CODE_CONTEXT_TOO_LONG\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_NOT_IMPLEMENTED\x10\x05\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\x06\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\x07\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x08\x12\x1d\n\x19\x45RROR_CODE_TARGET_CHANGED\x10\t\x12\x18\n\x14\x45RROR_CODE_CANCELLED\x10\n\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x0b\x12\x17\n\x13\x45RROR_CODE_DEADLINE\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/v1/types.proto\x12\x0cpolydraft.v1\"a\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"G\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x0f\n\x07top_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"W\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\x03 \x01(\r\"\xcd\x01\n\x12SpeculationFigures\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07\x64rafted\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\r\x12\x13\n\x0blate_drafts\x18\x04 \x01(\r\x12\x11\n\tfailovers\x18\x05 \x01(\r\x12\x17\n\x0f\x64rafter_version\x18\x06 \x01(\t\x12*\n\x08\x64rafters\x18\x07 \x03(\x0b\x32\x18.polydraft.v1.DrafterUse\x12\x17\n\x0f\x64rafter_changes\x18\x08 \x01(\r\"\xcc\x01\n\nDrafterUse\x12\x0f\n\x07\x64rafter\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x15\n\rscored_rounds\x18\x05 \x01(\r\x12\x15\n\rscored_tokens\x18\x06 \x01(\r\x12\x1e\n\x16\x65xpected_rate_at_first\x18\x07 \x01(\x01\x12\x15\n\rexpected_rate\x18\x08 \x01(\x01\x12\x17\n\x0f\x65xpected_tokens\x18\t \x01(\x01*\x95\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_EOS\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x03\x12\x1d\n\x19\x46INISH_REASON_TIME_BUDGET\x10\x04*^\n\x0bTokenSource\x12\x1c\n\x18TOKEN_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TOKEN_SOURCE_TARGET\x10\x01\x12\x18\n\x14TOKEN_SOURCE_DRAFTER\x10\x02*\x8f\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_CODE_INVALID_REQUEST\x10\x01\x12#\n\x1f\x45RROR_CODE_UNSUPPORTED_LANGUAGE\x10\x02\x12\x1e\n\x1a\x45RROR_CODE_UNKNOWN_DRAFTER\x10\x03\x12\x1f\n\x1b\x45RROR_CODE_CONTEXT_TOO_LONG\x10\x04\x12\x1e\n\x1a\x45RROR_CODE_NOT_IMPLEMENTED\x10\x05\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\x06\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\x07\x12\x1a\n\x16\x45RROR_CODE_UNAVAILABLE\x10\x08\x12\x1d\n\x19\x45RROR_CODE_TARGET_CHANGED\x10\t\x12\x18\n\x14\x45RROR_CODE_CANCELLED\x10\n\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x0b\x12\x17\n\x13\x45RROR_CODE_DEADLINE\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=440
-  _globals['_FINISHREASON']._serialized_end=589
-  _globals['_TOKENSOURCE']._serialized_start=591
-  _globals['_TOKENSOURCE']._serialized_end=685
-  _globals['_ERRORCODE']._serialized_start=688
-  _globals['_ERRORCODE']._serialized_end=1087
+  _globals['_FINISHREASON']._serialized_start=716
+  _globals['_FINISHREASON']._serialized_end=865
+  _globals['_TOKENSOURCE']._serialized_start=867
+  _globals['_TOKENSOURCE']._serialized_end=961
+  _globals['_ERRORCODE']._serialized_start=964
+  _globals['_ERRORCODE']._serialized_end=1363
   _globals['_SAMPLING']._serialized_start=39
   _globals['_SAMPLING']._serialized_end=136
   _globals['_TOKENLOGPROBS']._serialized_start=138
@@ -44,5 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE']._serialized_start=211
   _globals['_USAGE']._serialized_end=298
   _globals['_SPECULATIONFIGURES']._serialized_start=301
-  _globals['_SPECULATIONFIGURES']._serialized_end=437
+  _globals['_SPECULATIONFIGURES']._serialized_end=506
+  _globals['_DRAFTERUSE']._serialized_start=509
+  _globals['_DRAFTERUSE']._serialized_end=713
 # @@protoc_insertion_point(module_scope)

@@ -2,8 +2,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -89,17 +89,43 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class SpeculationFigures(_message.Message):
-    __slots__ = ("rounds", "drafted", "accepted", "late_drafts", "failovers", "drafter_version")
+    __slots__ = ("rounds", "drafted", "accepted", "late_drafts", "failovers", "drafter_version", "drafters", "drafter_changes")
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     LATE_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     FAILOVERS_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRAFTERS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_CHANGES_FIELD_NUMBER: _ClassVar[int]
     rounds: int
     drafted: int
     accepted: int
     late_drafts: int
     failovers: int
     drafter_version: str
-    def __init__(self, rounds: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., late_drafts: _Optional[int] = ..., failovers: _Optional[int] = ..., drafter_version: _Optional[str] = ...) -> None: ...
+    drafters: _containers.RepeatedCompositeFieldContainer[DrafterUse]
+    drafter_changes: int
+    def __init__(self, rounds: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., late_drafts: _Optional[int] = ..., failovers: _Optional[int] = ..., drafter_version: _Optional[str] = ..., drafters: _Optional[_Iterable[_Union[DrafterUse, _Mapping]]] = ..., drafter_changes: _Optional[int] = ...) -> None: ...
+
+class DrafterUse(_message.Message):
+    __slots__ = ("drafter", "rounds", "tokens", "seconds", "scored_rounds", "scored_tokens", "expected_rate_at_first", "expected_rate", "expected_tokens")
+    DRAFTER_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SCORED_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    SCORED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_RATE_AT_FIRST_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_RATE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    drafter: str
+    rounds: int
+    tokens: int
+    seconds: float
+    scored_rounds: int
+    scored_tokens: int
+    expected_rate_at_first: float
+    expected_rate: float
+    expected_tokens: float
+    def __init__(self, drafter: _Optional[str] = ..., rounds: _Optional[int] = ..., tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., scored_rounds: _Optional[int] = ..., scored_tokens: _Optional[int] = ..., expected_rate_at_first: _Optional[float] = ..., expected_rate: _Optional[float] = ..., expected_tokens: _Optional[float] = ...) -> None: ...

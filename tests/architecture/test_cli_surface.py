@@ -50,6 +50,7 @@ OPTIONS = {
         "--set",
         "--temperatures",
     },
+    "explain": COMMON - {"--concurrency"} | {"--language"},
     "generate": COMMON | {"--language"},
     "serve": {"--grpc-port", "--set"},
     "status": {"--cluster", "--json", "--ray"},

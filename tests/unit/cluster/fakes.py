@@ -20,6 +20,7 @@ from cluster.messages import (
     Close,
     Credit,
     FinishReason,
+    LocalDraft,
     Message,
     Observe,
     Open,
@@ -28,7 +29,7 @@ from cluster.messages import (
     Verdict,
 )
 from cluster.peers import Deliver, PeerGone, PeerLost
-from cluster.request import Request, Resume
+from cluster.request import DrafterChoice, Request, Resume
 from cluster.routing import TargetLoad
 from cluster.text import Tokenizer
 
@@ -77,9 +78,7 @@ def make_request(
         max_tokens=max_tokens,
         stop=stop,
         time_budget_s=time_budget_s,
-        drafter=drafter,
-        drafts_locally=drafts_locally,
-        max_draft_tokens=3,
+        drafting=DrafterChoice(drafter, drafts_locally, 3) if drafter is not None else DrafterChoice(),
         resume=resume,
         correction_top_k=correction_top_k,
         logprobs=logprobs,
@@ -179,6 +178,10 @@ class FakeTarget(FakePeer):
         """Dies instead of telling a round that begins at this many answer tokens or later."""
         self.draft_nodes: Iterator[int] = itertools.repeat(3)
         """What its verdicts ask for; after 0 it decodes a token without waiting."""
+        self.draws: dict[str, int] = {}
+        """Drafters in its step, and how many tokens of a draft of theirs are right."""
+        self.drafter = ""
+        """Who drafts at present."""
 
     @property
     def load(self) -> TargetLoad:
@@ -189,17 +192,21 @@ class FakeTarget(FakePeer):
             channel.answer(Close(Overloaded("all taken")))
             return
         self.credit = channel.opened.credit_tokens
-        self.waits = channel.opened.local is None
+        self._draft_by(channel.opened.local, channel.opened.drafter)
         self._round(channel, list(channel.opened.token_ids), draft=(), is_prefill=True)
 
     def on_message(self, channel: FakeChannel, body: Body) -> None:
         if isinstance(body, Block):
-            self.waits = body.local is None
+            self._draft_by(body.local, body.drafter)
             if self.waits and body.base_length == len(self._sequence):
                 self._round(channel, self._sequence, draft=tuple(json.loads(body.tree or b"[]")))
         elif isinstance(body, Credit):
             self.credit += body.tokens
         self._run_undrafted(channel)
+
+    def _draft_by(self, local: LocalDraft | None, drafter: str) -> None:
+        self.waits = local is None
+        self.drafter = (drafter or self.drafter) if local is None else local.method
 
     def late(self, channel: FakeChannel) -> None:
         """The deadline of the round passes without a block."""
@@ -207,7 +214,9 @@ class FakeTarget(FakePeer):
 
     def _run_undrafted(self, channel: FakeChannel) -> None:
         while not self.waits and self.credit > 0 and not self._ended and self.alive:
-            self._round(channel, self._sequence, draft=())
+            done = len(self._sequence) - channel.opened.prompt_length
+            num_right = self.draws.get(self.drafter, 0)
+            self._round(channel, self._sequence, draft=self.answer_ids[done : done + num_right])
 
     def _logprobs(self, channel: FakeChannel, length: int, token_ids: Sequence[int]) -> tuple[TokenLogprobs, ...]:
         """One for each place: what stands there tells which it is."""
@@ -247,6 +256,8 @@ class FakeTarget(FakePeer):
                 draft_nodes=draft_nodes,
                 finish_reason=FinishReason.EOS if self._ended else None,
                 late_draft=late,
+                drafter=self.drafter,
+                seconds=1.0,
                 cached_prompt_tokens=2 if is_prefill else 0,
                 logprobs=self._logprobs(channel, len(sequence), tokens),
                 correction=b"law" if channel.opened.correction_top_k and accepted < len(draft) else b"",
@@ -266,6 +277,8 @@ class FakeDrafter(FakePeer):
         self.answer_ids = tuple(answer_ids)
         self.length = length
         self.silent = False
+        self.name = ""
+        """Of the drafter; empty: of any."""
         self.version = f"{replica_id}@0"
 
     def on_message(self, channel: FakeChannel, body: Body) -> None:
@@ -291,7 +304,7 @@ class FakeFleet:
         return [peer for peer in self.all_targets if peer.alive and peer.replica_id not in self.draining]
 
     def drafters(self, name: str) -> list[FakeDrafter]:
-        return [peer for peer in self.all_drafters if peer.alive]
+        return [peer for peer in self.all_drafters if peer.alive and peer.name in ("", name)]
 
     async def changed(self, timeout_s: float) -> None:
         self.clock.now_s += timeout_s

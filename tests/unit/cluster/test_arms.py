@@ -18,6 +18,7 @@ ARMS = (
     *(Arm(tag, frozenset({tag}), seconds=1.2) for tag in LANGUAGES),
     Arm("ngram", seconds=1.0, opening=0.2),
 )
+NAMES = [arm.name for arm in ARMS if arm.name != OFF_ARM]
 SECONDS = {OFF_ARM: 1.0, **dict.fromkeys(LANGUAGES, 1.35), "ngram": 1.04}
 OPENING = {OFF_ARM: 0.0, **dict.fromkeys(LANGUAGES, 2.0), "ngram": 0.1}
 OWN_TOKENS = {"de": 2.6, "fr": 2.3, "ru": 2.0, "ja": 1.2, "zh": 1.3}
@@ -78,7 +79,8 @@ def serve_chosen(requests: list[tuple[str, int]], records: ArmRecords, seed: int
     """Seconds with the arms that are chosen."""
     world, total = world or World(random.Random(seed)), 0.0
     for language, length in requests:
-        chooser = ArmChooser(records, [arm.name for arm in ARMS], language, "task")
+        chooser = ArmChooser(records, NAMES, language, "task")
+        chooser.begin(NAMES)
         is_opening = True
         while length > 0:
             arm = chooser.current
@@ -118,13 +120,12 @@ def learned() -> ArmRecords:
 
 def rounds_until_noticed(learned: ArmRecords, before: str, after: str, seed: int, scored_every: int) -> float:
     """After how many rounds in another language its arm is taken; all arms are scored every so many rounds."""
-    names = [arm.name for arm in ARMS]
-    world, chooser = World(random.Random(seed)), ArmChooser(copy.deepcopy(learned), names, before, "task")
+    world, chooser = World(random.Random(seed)), ArmChooser(copy.deepcopy(learned), NAMES, before, "task")
     is_opening = True
     for number in range(60):
         arm, language = chooser.current, before if number < 30 else after
         tokens, seconds = world.round(arm, language, is_opening=is_opening)
-        others = [name for name in names if name not in (arm, OFF_ARM)] if number % scored_every == 0 else []
+        others = [name for name in NAMES if name != arm] if number % scored_every == 0 else []
         shadows = {name: world.round(name, language, is_opening=False)[0] for name in others}
         chooser.observe(tokens, seconds, shadows)
         is_opening = chooser.choose(200) != arm
@@ -150,9 +151,9 @@ def test_a_text_in_another_language_is_noticed_without_scores_too_but_later(lear
 
 def test_load_that_slows_all_arms_changes_no_choice(learned: ArmRecords) -> None:
     learned = copy.deepcopy(learned)
-    before = {tag: ArmChooser(learned, [arm.name for arm in ARMS], tag, "task").current for tag in LANGUAGES}
+    before = {tag: ArmChooser(learned, NAMES, tag, "task").current for tag in LANGUAGES}
     serve_chosen(stream(9, 100), learned, 3, World(random.Random(3), pace=7.0))
-    after = {tag: ArmChooser(learned, [arm.name for arm in ARMS], tag, "task").current for tag in LANGUAGES}
+    after = {tag: ArmChooser(learned, NAMES, tag, "task").current for tag in LANGUAGES}
 
     assert before["de"] == after["de"] == "de"
     assert before["fr"] == after["fr"] == "fr"
@@ -163,7 +164,7 @@ def test_what_an_unused_arm_would_have_brought_is_learned_from() -> None:
     """A text that repeats itself: the n-gram arm is scored beside the drafter, and taken."""
     records = ArmRecords(ARMS, LANGUAGES)
     serve_chosen(stream(2, 600), records, 2)
-    chooser = ArmChooser(records, [arm.name for arm in ARMS], "de", "task")
+    chooser = ArmChooser(records, NAMES, "de", "task")
     assert chooser.current == "de"
 
     rounds = 0
@@ -177,7 +178,7 @@ def test_what_an_unused_arm_would_have_brought_is_learned_from() -> None:
 
 
 def test_near_the_end_nothing_is_opened_any_more(learned: ArmRecords) -> None:
-    chooser = ArmChooser(learned, [OFF_ARM, "ja"], "ja", "task")
+    chooser = ArmChooser(learned, ["ja"], "ja", "task")
     chooser.current = OFF_ARM
     for _ in range(20):
         chooser.observe(1, 1.0, {"ja": 4})
@@ -187,7 +188,7 @@ def test_near_the_end_nothing_is_opened_any_more(learned: ArmRecords) -> None:
 
 
 def test_only_arms_that_a_request_may_take_are_taken(learned: ArmRecords) -> None:
-    chooser = ArmChooser(learned, [OFF_ARM, "ngram"], "de", "task")
+    chooser = ArmChooser(learned, ["ngram"], "de", "task")
 
     for _ in range(30):
         chooser.observe(1, 1.0, {"de": 9})

@@ -44,7 +44,7 @@ def test_values_and_derived_tables(tmp_path: Path) -> None:
     config = load(write(tmp_path, GOOD))
 
     assert config.target.model == tmp_path / "m" / "target"
-    assert config.drafter_of_language == {"de": "de", "nl": "de"}
+    assert config.drafters_of_language == {"de": ("de",), "nl": ("de",)}
     assert config.known_languages == ("de", "en", "nl")
     assert set(config.all_tenants) == {"default", "acme"}
     assert (config.cluster.host, config.cluster.grpc_port, config.limits.lease_s) == ("127.0.0.1", 50_051, 5.0)
@@ -112,10 +112,6 @@ def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("target: {model: m}\ndrafters: {de: {method: lm}}", ["drafters.de", "model", "missing"]),
         ("target: {model: m}\ndrafters: {x: {method: eagle}}", ["drafters.x.method", "'eagle'"]),
         ("target: {model: m}\ndrafters: {auto: {method: ngram}}", ["drafters.auto", "choose another"]),
-        (
-            "target: {model: m}\ndrafters: {a: {method: ngram, languages: [de]}, b: {method: ngram, languages: [de]}}",
-            ["drafters.b", "'de'", "'a'"],
-        ),
         (GOOD + "  beta: {default_language: fr}\n", ["tenants.beta", "fr"]),
         (GOOD + "  beta: {drafters: [xx]}\n", ["tenants.beta", "xx", "ngram"]),
         ("target: {model: m}\nlimits: {lease_s: 1}", ["lease_s", "heartbeats"]),

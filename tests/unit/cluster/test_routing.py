@@ -6,8 +6,8 @@ import pytest
 
 from cluster.config import Config, TenantConfig
 from cluster.errors import UnknownDrafter, UnsupportedLanguage
-from cluster.request import RawRequest
-from cluster.routing import DrafterChoice, TargetLoad, choose_drafter, choose_language, choose_target
+from cluster.request import DrafterChoice, RawRequest
+from cluster.routing import TargetLoad, choose_language, choose_target, drafters_for
 from cluster.tenants import Tenant
 
 CONFIG = Config.model_validate(
@@ -15,7 +15,8 @@ CONFIG = Config.model_validate(
         "target": {"model": "m"},
         "drafters": {
             "de": {"method": "lm", "model": "d", "languages": ["de"], "max_draft_tokens": 6},
-            "lookup": {"method": "ngram"},
+            "fr": {"method": "lm", "model": "f", "languages": ["fr"]},
+            "lookup": {"method": "ngram", "languages": ["fr"]},
         },
         "languages": ["en"],
     }
@@ -40,9 +41,9 @@ def test_detection_then_tenant_default_then_unknown() -> None:
     assert choose_language(RawRequest(), ANYONE, CONFIG, lambda: None) == "und"
 
 
-@pytest.mark.parametrize("tag", ["xx", "german", "d", "../de", "fr"])
+@pytest.mark.parametrize("tag", ["xx", "german", "d", "../de", "nl"])
 def test_unknown_tags_are_refused_with_the_known_ones(tag: str) -> None:
-    with pytest.raises(UnsupportedLanguage, match="de, en"):
+    with pytest.raises(UnsupportedLanguage, match="de, en, fr"):
         choose_language(RawRequest(language=tag), ANYONE, CONFIG, lambda: None)
 
 
@@ -55,28 +56,30 @@ def test_tenant_may_be_bound_to_languages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "language", "choice"),
+    ("raw", "language", "choices"),
     [
-        (RawRequest(), "de", DrafterChoice("de", False, 6)),
-        (RawRequest(speculation="auto", max_draft_tokens=2), "de", DrafterChoice("de", False, 2)),
-        (RawRequest(max_draft_tokens=60), "de", DrafterChoice("de", False, 6)),
-        (RawRequest(), "en", DrafterChoice()),
-        (RawRequest(speculation="off"), "de", DrafterChoice()),
-        (RawRequest(speculation="lookup"), "de", DrafterChoice("lookup", True, 8)),
+        (RawRequest(), "de", (DrafterChoice("de", False, 6),)),
+        (RawRequest(speculation="auto", max_draft_tokens=2), "de", (DrafterChoice("de", False, 2),)),
+        (RawRequest(max_draft_tokens=60), "de", (DrafterChoice("de", False, 6),)),
+        (RawRequest(), "fr", (DrafterChoice("fr", False, 8), DrafterChoice("lookup", True, 8))),
+        (RawRequest(), "en", ()),
+        (RawRequest(speculation="off"), "fr", ()),
+        (RawRequest(speculation="lookup"), "de", (DrafterChoice("lookup", True, 8),)),
     ],
 )
-def test_drafter_choice(raw: RawRequest, language: str, choice: DrafterChoice) -> None:
-    assert choose_drafter(raw, language, ANYONE, CONFIG) == choice
+def test_drafters_for_a_request(raw: RawRequest, language: str, choices: tuple[DrafterChoice, ...]) -> None:
+    assert drafters_for(raw, language, ANYONE, CONFIG) == choices
 
 
 def test_unknown_or_forbidden_drafters_are_refused() -> None:
     only_lookup = Tenant("acme", TenantConfig(drafters=("lookup",)))
 
-    with pytest.raises(UnknownDrafter, match=r"'nope'.*de, lookup"):
-        choose_drafter(RawRequest(speculation="nope"), "de", ANYONE, CONFIG)
+    with pytest.raises(UnknownDrafter, match=r"'nope'.*de, fr, lookup"):
+        drafters_for(RawRequest(speculation="nope"), "de", ANYONE, CONFIG)
     with pytest.raises(UnknownDrafter, match="'de'"):
-        choose_drafter(RawRequest(speculation="de"), "de", only_lookup, CONFIG)
-    assert choose_drafter(RawRequest(), "de", only_lookup, CONFIG) == DrafterChoice()
+        drafters_for(RawRequest(speculation="de"), "de", only_lookup, CONFIG)
+    assert drafters_for(RawRequest(), "de", only_lookup, CONFIG) == ()
+    assert drafters_for(RawRequest(), "fr", only_lookup, CONFIG) == (DrafterChoice("lookup", True, 8),)
 
 
 def test_a_burst_between_two_heartbeats_is_spread() -> None:

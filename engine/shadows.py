@@ -1,0 +1,108 @@
+"""What drafters that cost next to nothing would have brought, had they drafted.
+
+Verification leaves the text as it is, whatever is drafted. So a proposal that nobody verified can be held against the
+tokens that are committed behind it, and says as much as one that was verified: scores without a cost for the target
+(counterfactual feedback: 2510.20064, section 3). By verifiers under which the text depends on the drafts it is an
+estimate.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
+from engine.session import Sequence
+from engine.tree import TokenTree
+
+SHADOW_NODES = 16
+"""Of a proposal that is only scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowScore:
+    """Rounds that a drafter was scored in, and the tokens that they would have committed."""
+
+    num_rounds: int = 0
+    num_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Proposal:
+    """A tree, and what was committed behind the place where it stands."""
+
+    tree: TokenTree
+    behind: list[int]
+
+
+class Shadows:
+    """Scores drafters on sequences that others draft for. One thread.
+
+    A drafter may draft for a sequence and score on it: it knows it twice, here by the negative of its id.
+    """
+
+    def __init__(self, drafters: Mapping[str, Drafter]) -> None:
+        self._drafters = drafters
+        self._known: dict[int, tuple[str, ...]] = {}
+        """Sequences and who is scored on them."""
+        self._proposals: dict[tuple[str, int], _Proposal] = {}
+        self._scores: defaultdict[int, dict[str, ShadowScore]] = defaultdict(dict)
+        """Not yet taken."""
+
+    def propose(self, sequences: Iterable[Sequence]) -> None:
+        """Every drafter that is to be scored on one of these, and has no proposal open, makes one."""
+        due: defaultdict[str, list[Sequence]] = defaultdict(list)
+        for sequence in sequences:
+            if sequence.request.shadows and sequence.can_draft:
+                self._meet(sequence)
+                for name in sequence.request.shadows:
+                    if (name, sequence.id) not in self._proposals:
+                        due[name].append(sequence)
+        for name, of_drafter in due.items():
+            work = [DraftWork(-s.id, min(SHADOW_NODES, s.request.max_draft_nodes), s.round) for s in of_drafter]
+            for sequence, tree in zip(of_drafter, self._drafters[name].propose(work), strict=True):
+                self._proposals[name, sequence.id] = _Proposal(tree, [])
+
+    def observe(self, verdicts: Iterable[DraftVerdict]) -> None:
+        """Hold what was committed against the proposals."""
+        told: defaultdict[str, list[DraftVerdict]] = defaultdict(list)
+        for verdict in verdicts:
+            for name in self._known.get(verdict.session_id, ()):
+                told[name].append(DraftVerdict(-verdict.session_id, verdict.token_ids, 0))
+                self._judge(name, verdict)
+        for name, of_drafter in told.items():
+            self._drafters[name].observe(of_drafter)
+
+    def take(self, session_id: int) -> Mapping[str, ShadowScore]:
+        """Scores of a sequence that were not taken before, by drafter."""
+        return self._scores.pop(session_id, {})
+
+    def close(self, session_id: int) -> None:
+        """Forget a sequence; unknown ids are ignored."""
+        for name in self._known.pop(session_id, ()):
+            self._drafters[name].close([-session_id])
+            self._proposals.pop((name, session_id), None)
+        self._scores.pop(session_id, None)
+
+    def _meet(self, sequence: Sequence) -> None:
+        if sequence.id not in self._known:
+            self._known[sequence.id] = sequence.request.shadows
+            session = DraftSession(
+                -sequence.id, tuple(sequence.token_ids), sequence.request.sampling, language=sequence.request.language
+            )
+            for name in sequence.request.shadows:
+                self._drafters[name].open([session])
+
+    def _judge(self, name: str, verdict: DraftVerdict) -> None:
+        """Done once the text has left the tree, or could not go on in it."""
+        proposal = self._proposals.get((name, verdict.session_id))
+        if proposal is None:
+            return
+        proposal.behind += verdict.token_ids
+        path = proposal.tree.follow(proposal.behind)
+        if len(path) < len(proposal.behind) or not proposal.tree.goes_on_behind(path):
+            so_far = self._scores[verdict.session_id].get(name, ShadowScore())
+            score = ShadowScore(so_far.num_rounds + 1, so_far.num_tokens + len(path) + 1)
+            self._scores[verdict.session_id][name] = score
+            del self._proposals[name, verdict.session_id]
