@@ -30,6 +30,8 @@ class DrafterConfig(Section):
     model: FilePath | None = None
     models: dict[LanguageTag, FilePath] = Field(default_factory=dict)
     """In place of `model` one for each input language; requests in others get no drafts."""
+    branching: Annotated[int, Field(ge=1, le=16)] = 4
+    """`lm`, `graph`: most children of a node; 1 drafts chains, which some verifiers ask for."""
     of: Names = ()
     """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
     hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -80,6 +82,8 @@ class DrafterConfig(Section):
             raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
         if self.method != "cascade" and (self.of or self.hand_over_after is not None):
             raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
+        if "branching" in self.model_fields_set and self.method not in ("lm", "graph"):
+            raise ValueError(f"branching: method '{self.method}' has a shape of its own; remove the key")
         fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.autoscaling is not None and self.placement is Placement.TARGET:
             raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")

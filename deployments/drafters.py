@@ -29,6 +29,7 @@ def _settings(config: Config, name: str, device: str, model: Path | None = None,
         model=model or drafter.model,
         models=drafter.models,
         max_nodes=drafter.max_draft_tokens,
+        branching=drafter.branching,
         device=device,
         draws=draws,
         # What leaves a cascade follows the law of its first; the others only guess.

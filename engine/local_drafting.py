@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
@@ -15,6 +16,10 @@ class LocalDrafters:
         self._drafters = dict(drafters)
         self._drafter_of: dict[int, str] = {}
         """Of sequences that a drafter knows; it meets them when it first drafts for them."""
+        self.drafting_s = 0.0
+        """Spent in drafters, what they learn from verdicts included."""
+        self.num_nodes = 0
+        """Drafted in it."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._drafters
@@ -30,11 +35,14 @@ class LocalDrafters:
             is_due = sequence.drafting.num_nodes > 0 and sequence.draft is None and sequence.can_draft
             if sequence.local is not None and sequence.local.method and is_due:
                 wanted.setdefault(sequence.local.method, []).append(sequence)
+        started_s = time.perf_counter()
         for name, due in wanted.items():
             self._meet(name, due)
             work = [DraftWork(sequence.id, sequence.drafting.num_nodes, sequence.round) for sequence in due]
             for sequence, tree in zip(due, self._drafters[name].propose(work), strict=True):
                 sequence.draft = tree
+                self.num_nodes += len(tree)
+        self.drafting_s += time.perf_counter() - started_s
 
     def observe(self, verdicts: Iterable[DraftVerdict]) -> None:
         """Tell the drafters what was committed for the sequences that they know."""
@@ -43,8 +51,10 @@ class LocalDrafters:
             name = self._drafter_of.get(verdict.session_id)
             if name is not None:
                 told.setdefault(name, []).append(verdict)
+        started_s = time.perf_counter()
         for name, of_drafter in told.items():
             self._drafters[name].observe(of_drafter)
+        self.drafting_s += time.perf_counter() - started_s
 
     def close(self, session_id: int) -> None:
         """Forget a sequence; unknown ids are ignored."""

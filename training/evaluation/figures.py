@@ -64,6 +64,14 @@ def speedup(drafted: Sequence[Answer], plain: Sequence[Answer]) -> Figure:
     return _figure(_speedup_S, *tables)
 
 
+def node_cost(drafted: Iterable[Answer], plain: Iterable[Answer]) -> float:
+    """What a drafted node costs its drafter, its prefill and what it learns from verdicts shared out, in plain steps of
+    the target: those of the median answer. 0 if nothing was drafted."""
+    some = list(drafted)
+    num_nodes, step_s = sum(one.num_nodes for one in some), float(np.median([one.step_s for one in plain]))
+    return sum(one.drafting_s for one in some) / num_nodes / step_s if num_nodes and step_s else 0.0
+
+
 def acceptance_by_offset(rounds: Iterable[Round]) -> list[Offset]:
     """Offset 1 first, as far as any round compared."""
     compared: list[int] = []

@@ -12,6 +12,7 @@ drafter is therefore asked twice, where they are fixed once.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,12 @@ class Answer:
     """Of each turn that was asked: a turn that does not fit the context is not, nor are those after it."""
     rounds: tuple[Round, ...]
     wall_s: float
+    step_s: float = 0.0
+    """The target's, median over the answer's steps."""
+    drafting_s: float = 0.0
+    """In the drafter, its prefill included."""
+    num_nodes: int = 0
+    """That it drafted."""
 
     @property
     def num_tokens(self) -> int:
@@ -165,6 +172,9 @@ class Evaluator:
         token_ids: list[tuple[int, ...]] = []
         rounds: list[Round] = []
         wall_s = 0.0
+        drafters, steps_s = self.engine.local_drafters, self.engine.counters.step_times_s
+        before_s, nodes_before = drafters.drafting_s, drafters.num_nodes
+        steps_s.clear()
         for turn in question.turns:
             history.append(("user", turn))
             prompt = self._encode(history)
@@ -188,6 +198,9 @@ class Evaluator:
             token_ids=tuple(token_ids),
             rounds=tuple(rounds),
             wall_s=wall_s,
+            step_s=statistics.median(steps_s) if steps_s else 0.0,
+            drafting_s=drafters.drafting_s - before_s,
+            num_nodes=drafters.num_nodes - nodes_before,
         )
 
     def _request(

@@ -40,6 +40,8 @@ class Cell(Place):
     """Rounds behind each acceptance."""
     drafted_per_round: float
     """Nodes that the target verified a round."""
+    node_cost: float
+    """Of a drafted node, in steps of the target without drafts."""
     tokens_per_s: FigureRecord
     """With draft lengths as configured, as the two below."""
     speedup: FigureRecord
@@ -161,6 +163,7 @@ def _cell(drafted: Sequence[Answer], plain: Sequence[Answer], drafters: Mapping[
         "acceptance_by_offset": [offset.acceptance for offset in offsets],
         "compared_by_offset": [offset.num_compared for offset in offsets],
         "drafted_per_round": sum(one.num_drafted for one in rounds) / max(len(rounds), 1),
+        "node_cost": figures.node_cost(timed, plain),
         "tokens_per_s": _record(figures.tokens_per_s(timed)),
         "speedup": _record(figures.speedup(timed, plain)),
         "timed_tokens_per_round": figures.tokens_per_round(timed).mean,
