@@ -45,6 +45,8 @@ async def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     tenants_file.write_text("{}\n")
     overrides = ["target.replicas=2", "target.dtype=float32", "limits.credit_tokens=8", "target.draft_lengths=fixed"]
     overrides.append(f"tenants_file={tenants_file}")
+    # Two drafters for one language more, one of them in the target's step.
+    overrides += ["drafters.de.languages=[de, nl]", "drafters.ngram.languages=[nl]"]
     metrics_port = free_port()
     operator_key = new_key()
     overrides += ["cluster.http_port=0", f"ray.metrics_port={metrics_port}"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from benchmarks.fuzz.internals import leak
 from deployments.processes import Process
 from polydraft.answers import Answer, Chunk, Finished, Started, TokenLogprobs
 from polydraft.commands.demo_sentences import LANGUAGE_NAMES, SENTENCES, demo_prompts
+from polydraft.options import GenerateOptions
 from protos.v1 import generate_pb2 as pb
 from protos.v1 import types_pb2
 from protos.v1.generate_pb2_grpc import GenerationStub
@@ -56,6 +59,41 @@ async def test_each_language_gets_its_drafter_and_drafting_changes_no_token(
     assert all(answer.usage.completion_tokens == len(answer.token_ids) for answer in drafted)
     assert sum(a.speculation.accepted for a in drafted) > sum(a.speculation.rounds for a in drafted) / 2
     assert sum(a.speculation.drafted for a in plain) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+async def test_of_several_drafters_one_is_chosen_and_the_text_is_the_same(
+    running_cluster: RunningCluster, temperature: float
+) -> None:
+    options = GenerateOptions(language="nl", temperature=temperature, seed=3, max_tokens=64)
+    off: GenerateOptions = {**options, "speculation": "off"}
+    async with running_cluster.client() as client:
+        for prompt in [*PROMPTS[:4], *PROMPTS[:4]]:
+            plain = await client.generate(prompt.prompt, **off)
+            chosen = await client.generate(prompt.prompt, **options)
+
+            assert chosen.token_ids == plain.token_ids
+            uses = {use.drafter: use for use in chosen.speculation.drafters}
+            assert set(uses) == {"off", "de", "ngram"} and not plain.speculation.drafters
+            assert sum(use.rounds for use in uses.values()) <= chosen.speculation.rounds
+    assert sum(use.rounds for name, use in uses.items() if name != "off") > 0
+
+
+async def test_explain_says_who_drafted_and_why(running_cluster: RunningCluster) -> None:
+    command = [sys.executable, "-m", "polydraft", "explain", "--address", running_cluster.address, "--language"]
+
+    async def said(language: str, *flags: str) -> list[str]:
+        child = await asyncio.create_subprocess_exec(*command, language, *flags, GERMAN, stdout=asyncio.subprocess.PIPE)
+        output, _ = await asyncio.wait_for(child.communicate(), 60)
+        assert child.returncode == 0
+        return output.decode().splitlines()
+
+    choice = await said("nl", "--max-tokens", "32")
+    assert choice[0].startswith("language nl; began with ") and "3 to choose between" in choice[1]
+    assert {line.split()[0] for line in choice[3:6]} == {"off", "de", "ngram"}
+    assert (await said("de"))[1] == "'de' alone serves 'de' here, so there was no choice."
+    (record,) = map(json.loads, await said("nl", "--json"))
+    assert {use["drafter"] for use in record["drafters"]} == {"off", "de", "ngram"}
 
 
 async def test_greedy_text_is_that_of_transformers(running_cluster: RunningCluster) -> None:
