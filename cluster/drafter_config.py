@@ -21,12 +21,17 @@ class Placement(Enum):
     """Between the target's steps: nothing to send, but its time is the target's."""
 
 
+TEXT_METHODS = frozenset({"ngram", "ngram_tree"})
+"""Without a neural model: in the target's step, at next to no cost."""
+
+
 class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
-    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "cascade"]
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "ngram_tree", "cascade"]
     """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
-    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
+    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once.
+    `ngram_tree` drafts from text, and from an n-gram table if it has one (`polydraft build ngram`)."""
     model: FilePath | None = None
     models: dict[LanguageTag, FilePath] = Field(default_factory=dict)
     """In place of `model` one for each input language; requests in others get no drafts."""
@@ -53,7 +58,7 @@ class DrafterConfig(Section):
     @property
     def costs_nothing(self) -> bool:
         """Whether a proposal costs so little that one may be made only to see how it would have fared."""
-        return self.method in ("ngram",)
+        return self.method in TEXT_METHODS
 
     @property
     def model_files(self) -> dict[str, Path]:
@@ -64,15 +69,15 @@ class DrafterConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _place(cls, fields: Any) -> Any:
-        is_ngram = isinstance(fields, dict) and fields.get("method") == "ngram"
-        return {"placement": Placement.TARGET.value} | fields if is_ngram else fields
+        is_of_text = isinstance(fields, dict) and fields.get("method") in TEXT_METHODS
+        return {"placement": Placement.TARGET.value} | fields if is_of_text else fields
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method == "ngram" and self.placement is Placement.TIER:
-            raise ValueError("placement: method 'ngram' runs in the target; remove the key")
+        if self.method in TEXT_METHODS and self.placement is Placement.TIER:
+            raise ValueError(f"placement: method '{self.method}' runs in the target; remove the key")
         has_model = self.method not in ("ngram", "cascade")
-        if has_model and not self.model_files:
+        if has_model and not self.model_files and self.method != "ngram_tree":
             raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
         if not has_model and self.model_files:
             raise ValueError(f"{next(iter(self.model_files))}: method '{self.method}' has none; remove the key")

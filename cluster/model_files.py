@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config import Config
+from cluster.drafter_config import TEXT_METHODS
 from cluster.errors import ConfigError
 
 
@@ -24,7 +25,10 @@ def check_models(config: Config) -> None:
     _check("target.model", config.target.model, ("config.json", "tokenizer.json"))
     for name, drafter in config.drafters.items():
         for key, directory in drafter.model_files.items():
-            _check(f"drafters.{name}.{key}", directory, ("config.json", "drafter.json"))
+            if drafter.method in TEXT_METHODS:
+                _check_files(f"drafters.{name}.{key}", directory, ("ngrams.json",))
+            else:
+                _check(f"drafters.{name}.{key}", directory, ("config.json", "drafter.json"))
 
 
 def target_facts(config: Config) -> TargetFacts:
@@ -48,11 +52,15 @@ def target_facts(config: Config) -> TargetFacts:
     return TargetFacts(vocab_size, config.target.max_context or positions)
 
 
-def _check(key: str, directory: Path, files: tuple[str, ...]) -> None:
+def _check_files(key: str, directory: Path, files: tuple[str, ...]) -> None:
     if not directory.is_dir():
         raise ConfigError(f"{key}: {directory} is not a directory; train the model or correct the path")
     for file in files:
         if not (directory / file).is_file():
             raise ConfigError(f"{key}: {directory} holds no {file}; it must be a complete model directory")
+
+
+def _check(key: str, directory: Path, files: tuple[str, ...]) -> None:
+    _check_files(key, directory, files)
     if not any(directory.glob("*.safetensors")):
         raise ConfigError(f"{key}: {directory} holds no *.safetensors; weights in other formats are not loaded")

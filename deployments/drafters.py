@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cluster import drafter_config as cluster_config
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.model_files import target_facts
 from cluster.probes import tokenizer_hash
 from engine.drafters import Drafter, DrafterConfig, create_drafter
-from engine.drafters.checkpoint import read_manifest
+from engine.drafters.checkpoint import DrafterManifest, read_manifest
+from engine.drafters.text.table import TableManifest, read_table_manifest
 from engine.identity import eos_ids, target_id
 from engine.verify.verifiers import VERIFIERS
 
@@ -38,6 +40,11 @@ def _settings(config: Config, name: str, device: str, model: Path | None = None,
     )
 
 
+def manifest_of(drafter: cluster_config.DrafterConfig, model: Path) -> DrafterManifest | TableManifest:
+    """What a drafter's directory says of itself; ValueError if it says nothing."""
+    return read_table_manifest(model) if drafter.method in cluster_config.TEXT_METHODS else read_manifest(model)
+
+
 def trained_for(config: Config, name: str) -> tuple[str, str] | None:
     """Target id and tokenizer hash that a drafter, and each that it is made of, was trained for; None: for any.
 
@@ -47,7 +54,7 @@ def trained_for(config: Config, name: str) -> tuple[str, str] | None:
     for part in (name, *config.drafters[name].of):
         for key, model in config.drafters[part].model_files.items():
             try:
-                manifest = read_manifest(model)
+                manifest = manifest_of(config.drafters[part], model)
             except ValueError as error:
                 raise ConfigError(f"drafters.{part}.{key}: {error}") from None
             found.setdefault((manifest.target_id, manifest.tokenizer_hash), f"drafters.{part}.{key}")

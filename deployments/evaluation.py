@@ -23,8 +23,8 @@ from cluster.language import LanguageDetector
 from cluster.model_files import check_models
 from cluster.probes import tokenizer_hash
 from cluster.text import Tokenizer
+from deployments.drafters import manifest_of
 from deployments.engines import configured_engine
-from engine.drafters.checkpoint import read_manifest
 from engine.dtypes import bf16_features
 from engine.engine import CannotServe
 from engine.identity import numerics_id, target_id
@@ -139,7 +139,7 @@ def _facts(config: Config, wanted: Wanted, model: TargetModel) -> RunFacts:
     drafters: dict[str, DrafterFacts] = {
         name: {
             "method": drafter.method,
-            "language": read_manifest(drafter.model).language if drafter.model else "",
+            "language": manifest_of(drafter, drafter.model).language if drafter.model else "",
             "languages": list(drafter.languages),
             "max_nodes": drafter.max_draft_tokens,
         }

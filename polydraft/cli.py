@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from polydraft.commands import (
     bench,
+    build,
     config,
     demo,
     drafters,
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="polydraft", description="Serve one multilingual language model fast, with a small drafter per language."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (serve, generate, explain, bench, evaluate, demo, status, top, drafters, tenants, config):
+    for module in (serve, generate, explain, bench, evaluate, demo, status, top, drafters, build, tenants, config):
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.__doc__)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.configure(command)

@@ -12,12 +12,14 @@ from engine.drafters.dispatch import by_language
 from engine.drafters.lm import LMDrafter
 from engine.drafters.ngram import NGramDrafter
 from engine.drafters.shapes import SHAPES
+from engine.drafters.text.ngram_tree import NGramTreeDrafter
 
 __all__ = ["DRAFTERS", "Drafter", "DrafterConfig", "create_drafter"]
 
 DRAFTERS: dict[str, Callable[[DrafterConfig], Drafter]] = {
     **dict.fromkeys(SHAPES, LMDrafter.from_config),
     "ngram": NGramDrafter.from_config,
+    "ngram_tree": NGramTreeDrafter.from_config,
     "cascade": lambda config: cascade_of([create_drafter(stage) for stage in config.stages], config),
 }
 

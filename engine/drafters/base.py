@@ -44,6 +44,8 @@ class DraftSession:
     """Of the weights, where a drafter has several (`VersionedDrafter`)."""
     language: str = ""
     """Of the input."""
+    keep_for: str = ""
+    """A tenant whose later sequences may be drafted from what is committed for this one; empty: nobody's may."""
 
 
 @dataclass(frozen=True, slots=True)

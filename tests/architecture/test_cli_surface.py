@@ -32,6 +32,7 @@ COMMON = {
 }
 OPTIONS = {
     "bench": COMMON | {"--pairs", "--phase-s", "--repeats", "--warmup"},
+    "build": set(),
     "config": {"--json", "--set"},
     "demo": {"--address", "--config", "--output"},
     "drafters": {"--cluster", "--ray", "--tenant", "--to"},

@@ -26,6 +26,7 @@ CONFIGS: dict[str, Callable[[Path], DrafterConfig]] = {
     "cape": partial(_model_drafter, "cape"),
     "graph": partial(_model_drafter, "graph"),
     "ngram": lambda directory: DrafterConfig("ngram", VOCAB_SIZE, (EOS,)),
+    "ngram_tree": lambda directory: DrafterConfig("ngram_tree", VOCAB_SIZE, (EOS,)),
     "cascade": lambda directory: DrafterConfig(
         "cascade",
         VOCAB_SIZE,
