@@ -5,6 +5,7 @@ How it is read from a file: `cluster.config_file`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
@@ -139,7 +140,8 @@ class TenantConfig(Section):
     burst_s: Annotated[float, Field(ge=1, le=3_600)] = 1.0
     """How many seconds of what a tenant does not use it may use later."""
     adapt_drafters: bool = False
-    """Whether tier drafters learn from this tenant's answers, for its own requests alone."""
+    """Whether drafters of a tier, and those of method `ngram_tree`, learn from this tenant's answers, for its own
+    requests alone."""
     keys: Annotated[KeyHashes, Field(min_length=1, max_length=MAX_HASHES)] = ()
     """Hashes of the key that its calls must carry, as `polydraft tenants key` prints them: two while keys change.
     Absent: calls need none."""
@@ -261,17 +263,23 @@ class Config(Section):
             if (allowed := self.tenants[name].drafters) is None or drafter in allowed
         )
 
+    def keeps_text(self, tenant: str, drafters: Iterable[str]) -> bool:
+        """Whether one of these drafters drafts for the tenant from what was served to it."""
+        return tenant in self.adapting_tenants and any(self.drafters[name].keeps_text for name in drafters)
+
     @model_validator(mode="after")
     def _check_adaptation(self) -> Self:
+        trains = {name for drafter in self.drafters for name in self.adapting_tenants_of(drafter)}
         for name in self.adapting_tenants:
-            if not any(name in self.adapting_tenants_of(drafter) for drafter in self.drafters):
+            allowed = self.tenants[name].drafters
+            if name not in trains and not self.keeps_text(name, self.drafters if allowed is None else allowed):
                 raise ValueError(
-                    f"tenants.{name}.adapt_drafters: no drafter of a tier serves it, and drafters in the target's step "
-                    "do not learn; give one `placement: tier` or remove the key"
+                    f"tenants.{name}.adapt_drafters: no drafter of a tier serves it, and of drafters in the target's "
+                    "step only method 'ngram_tree' learns; give one `placement: tier` or remove the key"
                 )
-        if self.adapting_tenants and self.adaptation.directory is None:
+        if trains and self.adaptation.directory is None:
             raise ValueError(
-                f"adaptation.directory: missing, but tenant '{self.adapting_tenants[0]}' adapts drafters; "
+                f"adaptation.directory: missing, but tenant '{min(trains)}' adapts drafters; "
                 "give a folder for their versions"
             )
         return self

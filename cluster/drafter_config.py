@@ -61,6 +61,11 @@ class DrafterConfig(Section):
         return self.method in TEXT_METHODS
 
     @property
+    def keeps_text(self) -> bool:
+        """Whether it drafts from what was served before, where a tenant allows it."""
+        return self.method == "ngram_tree"
+
+    @property
     def model_files(self) -> dict[str, Path]:
         """Directories of its models, by the keys that name them."""
         one = {} if self.model is None else {"model": self.model}

@@ -96,6 +96,8 @@ class Open:
     """Of the input; drafters of several languages choose by it."""
     shadows: tuple[str, ...] = ()
     """Of a target: drafters in its step that are scored on what it commits."""
+    keeps_text: bool = False
+    """Of a target: drafters in its step may draft for later sessions of the tenant from what this one commits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,8 @@ class Request:
     """W3C trace context of the request's span, for the replicas; empty: it is not traced."""
     shadows: tuple[str, ...] = ()
     """Drafters in the target's step that are scored on the answer whoever drafts for it."""
+    keeps_text: bool = False
+    """Whether drafters in the target's step may draft for later requests of the tenant from this answer."""
 
 
 def longest_answer(limits: LimitsConfig, tenant: TenantConfig) -> int:

@@ -165,6 +165,7 @@ class GenerationService:
             correction_top_k=self._correction_top_k(tenant, choices),
             logprobs=raw.logprobs,
             shadows=self._shadows(choices) if chooser is not None else (),
+            keeps_text=self._config.keeps_text(tenant.name, [choice.name for choice in choices if choice.name]),
         )
         return request, chooser
 

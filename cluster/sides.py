@@ -118,6 +118,7 @@ class TargetSide(Side):
                 traceparent=request.traceparent,
                 language=request.language,
                 shadows=request.shadows,
+                keeps_text=request.keeps_text,
             ),
         )
 

@@ -157,6 +157,7 @@ def _open_to_pb(body: Open) -> pb.Open:
         traceparent=body.traceparent,
         language=body.language,
         shadows=body.shadows,
+        keeps_text=body.keeps_text,
     )
 
 
@@ -180,6 +181,7 @@ def _open_from_pb(body: pb.Open) -> Open:
         traceparent=body.traceparent,
         language=body.language,
         shadows=tuple(body.shadows),
+        keeps_text=body.keeps_text,
     )
 
 

@@ -168,6 +168,7 @@ class TargetService:
             drafter=request.drafter,
             language=request.language,
             shadows=tuple(dict.fromkeys(request.shadows)),
+            keeps_text=request.keeps_text,
             max_draft_nodes=request.max_draft_tokens,
             credit_tokens=request.credit_tokens,
             correction_top_k=min(request.correction_top_k, self._hello.vocab_size),

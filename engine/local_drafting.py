@@ -68,5 +68,14 @@ class LocalDrafters:
             self.close(sequence.id)
             self._drafter_of[sequence.id] = name
         self._drafters[name].open(
-            [DraftSession(s.id, tuple(s.token_ids), s.request.sampling, language=s.request.language) for s in new]
+            [
+                DraftSession(
+                    s.id,
+                    tuple(s.token_ids),
+                    s.request.sampling,
+                    language=s.request.language,
+                    keep_for=s.request.tenant if s.request.keeps_text else "",
+                )
+                for s in new
+            ]
         )

@@ -61,6 +61,8 @@ class OpenRequest:
     """Of the input; drafters of several languages choose by it."""
     shadows: tuple[str, ...] = ()
     """Drafters in the target's step that are told how they would have fared; such as cost next to nothing."""
+    keeps_text: bool = False
+    """Whether drafters may draft for later sequences of the tenant from what is committed for this one."""
     top_logprobs: int | None = None
     """Log-probabilities are told of each token and of so many likeliest ones beside it; None: of none."""
 

@@ -62,7 +62,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., peer_id: _Optional[str] = ..., target_id: _Optional[str] = ..., tokenizer_hash: _Optional[str] = ..., numerics_id: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_context: _Optional[int] = ..., eos_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight", "logprobs", "request_id", "traceparent", "language", "shadows")
+    __slots__ = ("token_ids", "prompt_length", "sampling", "seed", "round", "max_tokens", "tenant", "max_draft_tokens", "local", "credit_tokens", "drafter", "correction_top_k", "weight", "logprobs", "request_id", "traceparent", "language", "shadows", "keeps_text")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class Open(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     SHADOWS_FIELD_NUMBER: _ClassVar[int]
+    KEEPS_TEXT_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     prompt_length: int
     sampling: _types_pb2.Sampling
@@ -99,7 +100,8 @@ class Open(_message.Message):
     traceparent: str
     language: str
     shadows: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ..., logprobs: _Optional[int] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., language: _Optional[str] = ..., shadows: _Optional[_Iterable[str]] = ...) -> None: ...
+    keeps_text: bool
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., prompt_length: _Optional[int] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., round: _Optional[int] = ..., max_tokens: _Optional[int] = ..., tenant: _Optional[str] = ..., max_draft_tokens: _Optional[int] = ..., local: _Optional[_Union[LocalDraft, _Mapping]] = ..., credit_tokens: _Optional[int] = ..., drafter: _Optional[str] = ..., correction_top_k: _Optional[int] = ..., weight: _Optional[float] = ..., logprobs: _Optional[int] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., language: _Optional[str] = ..., shadows: _Optional[_Iterable[str]] = ..., keeps_text: _Optional[bool] = ...) -> None: ...
 
 class LocalDraft(_message.Message):
     __slots__ = ("method", "max_nodes")

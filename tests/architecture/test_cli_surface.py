@@ -32,7 +32,7 @@ COMMON = {
 }
 OPTIONS = {
     "bench": COMMON | {"--pairs", "--phase-s", "--repeats", "--warmup"},
-    "build": set(),
+    "build": {"--output"},
     "config": {"--json", "--set"},
     "demo": {"--address", "--config", "--output"},
     "drafters": {"--cluster", "--ray", "--tenant", "--to"},

@@ -131,7 +131,9 @@ def _open(directory: Path, length: int, vocab_size: int) -> tuple[NDArray[np.gen
         and (len(followers) == 0 or int(followers.max()) < vocab_size)
     )
     if not fits:
-        raise ValueError(f"{directory}: arrays of contexts of {length} do not fit each other; build the table again")
+        raise ValueError(
+            f"{directory}: arrays for contexts of {length} do not fit each other or the vocabulary; build it again"
+        )
     return tuple(arrays)
 
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 
+from engine.drafters.text.table import NGramTable
 from engine.identity import target_id
+from polydraft.cli import main as polydraft
 from polydraft.commands.train import run as train
 from tests.tiny_recipe import LANGUAGES, write_recipe
 from training.checkpoints import read_weights
@@ -42,6 +44,21 @@ def test_drafters_are_bound_to_the_target(recipe: Path, tiny_target: Path) -> No
         assert (about["language"], about["target_id"]) == (language, target_id(tiny_target))
         assert vocabulary.token_ids[0] == 1, "EOS comes first"
         assert model.config.vocab_size == vocabulary.num_rows <= 60
+
+
+def test_tables_of_what_the_target_wrote_are_built_by_a_command(
+    recipe: Path, tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert polydraft(["build", "ngram", str(recipe), "--output", str(tmp_path), "--min-texts", "1"]) == 0
+
+    told = capsys.readouterr().out
+    for language in LANGUAGES:
+        table = NGramTable(tmp_path / language, Run(load_recipe(recipe)).vocab_size)
+        assert table.manifest.target_id == target_id(tiny_target)
+        assert f"{tmp_path / language}: {table.manifest.num_ngrams:,} n-grams of" in told
+        records, _ = Run(load_recipe(recipe), [language]).records(language)
+        first = next(record.answer_ids for record in records if len(record.answer_ids) > 3)
+        assert first[3] in dict(table.following(tuple(first[:3])))
 
 
 def test_the_report_crosses_drafters_with_languages(recipe: Path) -> None:
