@@ -21,6 +21,8 @@ from training.run import Run
 Ints = NDArray[np.int64]
 
 MAX_VOCAB = 1 << ID_BITS
+SEVERAL = "mul"
+"""Languages: ISO 639-2."""
 _DISCOUNT = 0.5
 """Taken from each count for what was not seen."""
 _MOST_FOLLOWERS = 8
@@ -38,17 +40,20 @@ class TableSettings:
 
 
 def build_tables(
-    recipe: Path, languages: Sequence[str], output: Path, settings: TableSettings
+    recipe: Path, languages: Sequence[str], output: Path, settings: TableSettings, *, together: bool = False
 ) -> Iterator[tuple[Path, TableManifest]]:
-    """A table in `output` for each language, of the answers that the recipe's stage distil let the target write; not
-    of those that drafters are judged by. ValueError or OSError says what is missing.
+    """A table for each language in a folder of `output`, or `together` one in `output` itself, of the answers that the
+    recipe's stage distil let the target write; not of those that drafters are judged by.
+
+    ValueError or OSError says what is missing.
     """
     run = Run(load_recipe(recipe), languages)
-    for language in run.languages:
-        records, _ = run.records(language)
-        texts = [record.answer_ids for record in records]
-        directory = output / language
-        yield directory, build_table(texts, language, run.recipe.target, run.vocab_size, directory, settings)
+    texts = {language: [record.answer_ids for record in run.records(language)[0]] for language in run.languages}
+    if together:
+        texts = {SEVERAL: [text for some in texts.values() for text in some]}
+    for language, some in texts.items():
+        directory = output if together else output / language
+        yield directory, build_table(some, language, run.recipe.target, run.vocab_size, directory, settings)
 
 
 def build_table(

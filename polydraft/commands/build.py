@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ngram.add_argument("recipe", type=Path, help="the YAML file whose stage distil was run")
     ngram.add_argument("--language", action="append", default=[], metavar="CODE", help="only this one; repeatable")
     ngram.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets a folder for each language")
+    ngram.add_argument("--together", action="store_true", help="one table, for a target that answers in one language")
     ngram.add_argument("--min-texts", type=positive_int, default=2, metavar="N", help="answers that hold an n-gram")
     ngram.add_argument("--max-ngrams", type=positive_int, default=4_000_000, metavar="N", help="of a table")
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = TableSettings(args.min_texts, args.max_ngrams)
     try:
-        for directory, made in build_tables(args.recipe, args.language, args.output, settings):
+        for directory, made in build_tables(args.recipe, args.language, args.output, settings, together=args.together):
             size = sum(file.stat().st_size for file in directory.iterdir()) / 1e6
             print(
                 f"{directory}: {made.num_ngrams:,} n-grams of {made.num_texts:,} answers "

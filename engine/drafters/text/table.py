@@ -26,6 +26,8 @@ SCALE = 255
 _ARRAYS = ("contexts", "starts", "followers", "probabilities")
 _CACHED = 1 << 16
 _MOST_FOLLOWERS = 8
+_LITTLE = 0.05
+"""What is not worth another look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class NGramTable:
         likely: dict[int, float] = {}
         left = 1.0
         for length in range(min(len(context), MAX_CONTEXT), 0, -1):
+            if left < _LITTLE:
+                break
             claimed = 0.0
             for token, prob in self._seen_behind(context[-length:]):
                 likely[token] = likely.get(token, 0.0) + left * prob

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from engine.drafters.text.table import NGramTable
+from engine.drafters.text.table import NGramTable, read_table_manifest
 from engine.identity import target_id
 from polydraft.cli import main as polydraft
 from polydraft.commands.train import run as train
@@ -51,7 +51,11 @@ def test_tables_of_what_the_target_wrote_are_built_by_a_command(
 ) -> None:
     assert polydraft(["build", "ngram", str(recipe), "--output", str(tmp_path), "--min-texts", "1"]) == 0
 
+    assert polydraft(["build", "ngram", str(recipe), "--output", str(tmp_path / "all"), "--together"]) == 0
     told = capsys.readouterr().out
+    folders = [tmp_path / "all", *(tmp_path / language for language in LANGUAGES)]
+    together, *apart = [read_table_manifest(folder).num_texts for folder in folders]
+    assert together == sum(apart)
     for language in LANGUAGES:
         table = NGramTable(tmp_path / language, Run(load_recipe(recipe)).vocab_size)
         assert table.manifest.target_id == target_id(tiny_target)
