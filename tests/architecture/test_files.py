@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 MAX_LINES = 450
 MAX_FILE_MIB = 15
-MAX_MODELS_MIB = 40
+MAX_MODELS_MIB = 42
 MIB = 2**20
 
 
