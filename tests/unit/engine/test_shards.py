@@ -20,6 +20,7 @@ from engine.scheduler import SchedulerConfig
 from engine.session import LocalDrafting
 from engine.shards.messages import Message, Move, Step, Stop, decode, encode
 from engine.shards.split import CannotSplit, heads_of, split_plan
+from engine.skipping import SkipSet
 from engine.tree import TokenTree
 from engine.verify.verifiers import VERIFIERS
 from tests.shard_ranks import CPU, RankFailed, Ranks, agree_at, answers_at, logits_at, lose_a_rank, running_ranks
@@ -130,8 +131,9 @@ items = st.builds(
     st.booleans(),
 )
 moves = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40)), max_size=30)
+skips = st.builds(SkipSet, st.frozensets(st.integers(0, 99)), st.frozensets(st.integers(0, 99)))
 messages = st.one_of(
-    st.builds(lambda items: Step(tuple(items)), st.lists(items, max_size=8)),
+    st.builds(lambda items, skip: Step(tuple(items), skip), st.lists(items, max_size=8), skips),
     st.builds(lambda moves: Move(tuple(moves)), moves),
     st.just(Stop()),
 )
