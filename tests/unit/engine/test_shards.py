@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, DeepseekV3Config, PreTrainedConfig, PreTrainedModel
 
 from engine.batch import WorkItem
+from engine.drafters.skip_file import ChosenSet, SkipFile
 from engine.engine import Engine, EngineConfig
 from engine.local import generate
 from engine.model import load_target
@@ -77,6 +78,9 @@ def test_text_is_that_of_one_rank_whatever_is_drafted(ranks: Ranks, tmp_path: Pa
 
     assert ranks.call(answers_at, directory, config, drafted, expected)[0] == undrafted
     assert undrafted == expected
+    skips = SkipFile("tiny", 2, ChosenSet(SkipSet.of([], [1])))
+    skipping = make_requests(5, temperature, local=LocalDrafting("layer_skip", 4))
+    assert ranks.call(answers_at, directory, config, skipping, {}, skips)[0] == expected
 
 
 def test_what_ranks_find_holds_for_all(ranks: Ranks) -> None:
