@@ -83,6 +83,7 @@ class AttentionRecorder:
     """Stands in for a `StepContext` once, to learn a model's attention from the model itself."""
 
     layers: dict[int, LayerAttention] = field(default_factory=dict)
+    modules: dict[int, nn.Module] = field(default_factory=dict)
 
 
 def lone_block_of(layers: Iterable[LayerAttention], dtype: torch.dtype, device: torch.device) -> int | None:
@@ -124,7 +125,7 @@ def paged_attention(
         softcap=softcap,
     )
     if isinstance(step, AttentionRecorder):
-        step.layers[layer] = attention
+        step.layers[layer], step.modules[layer] = attention, module
         return query.new_zeros(1, num_rows, num_heads, value.shape[3]), None
     assert step is not None, "the engine's attention needs a step"
     kv_TE = torch.cat([half[0].transpose(0, 1).flatten(1) for half in (key, value)], dim=1)

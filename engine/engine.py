@@ -12,7 +12,7 @@ from itertools import count
 from engine.batch import WorkItem, slots_of
 from engine.corrections import Correction
 from engine.draft_length import DraftLengths, Mode
-from engine.drafters.base import Drafter, DraftVerdict
+from engine.drafters.base import Drafter, DraftVerdict, UsesTarget
 from engine.executor import Executor
 from engine.local_drafting import LocalDrafters
 from engine.logprobs import TokenLogprobs
@@ -24,6 +24,7 @@ from engine.scheduler import Scheduler, SchedulerConfig, Work
 from engine.session import Finish, LocalDrafting, OpenRequest, Sequence
 from engine.shadows import Shadows, ShadowScore
 from engine.step_graphs import StaticSteps
+from engine.target_view import EngineView
 from engine.tree import TokenTree
 from engine.verdicts import UNSOUND, Choice, choose
 from engine.verify.verifiers import Verifier
@@ -115,7 +116,8 @@ class Engine:
         local_drafters: Mapping[str, Drafter] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """ValueError if the verifier may not judge what one of the drafters proposes."""
+        """ValueError if the verifier may not judge what one of the drafters proposes, or it cannot draft with the
+        target."""
         for name, drafter in (local_drafters or {}).items():
             verifier.check_lawful(drafter.law, is_greedy=False, drafter=name)
         self.target = target
@@ -126,6 +128,9 @@ class Engine:
         self.clock = clock
         self.executor = Executor(target, config.numerics, config.num_pages, config.page_size)
         self.scheduler = Scheduler(config.scheduler, PagePool(config.num_pages, config.page_size))
+        for drafter in (local_drafters or {}).values():
+            if isinstance(drafter, UsesTarget):
+                drafter.attach(EngineView(self.executor, self.scheduler))
         self.static_steps = self._static_steps() if target.device.type == "cuda" and config.cuda_graphs else None
         self.draft_lengths = DraftLengths(adapts=config.measures_drafts)
         self._ended_s = clock()
@@ -277,7 +282,9 @@ class Engine:
                 item.sequence.num_cached += item.num_tokens
                 self.scheduler.prefixes.register(item.sequence)
         self._keep_paths()
-        verdicts = [DraftVerdict(o.session_id, o.token_ids, o.num_accepted) for o in outcomes]
+        verdicts = [
+            DraftVerdict(o.session_id, o.token_ids, o.num_accepted, num_verified=o.num_drafted) for o in outcomes
+        ]
         self.local_drafters.observe(verdicts)
         self.shadows.observe(verdicts)
         for outcome in outcomes:

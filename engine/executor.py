@@ -16,6 +16,7 @@ from engine.kv_cache import KVCache
 from engine.model import TargetModel
 from engine.numerics import Numerics
 from engine.shards.messages import Message, Move, Step, Stop, decode, encode
+from engine.skipping import NOTHING, SkipSet
 from engine.soundness import sound_slots
 
 Moves = Sequence[tuple[int, int]]
@@ -35,10 +36,10 @@ class Executor:
         if target.group is not None:
             target.group.wait_for_all()
 
-    def run(self, items: Sequence[WorkItem]) -> tuple[Tensor, list[bool]]:
+    def run(self, items: Sequence[WorkItem], skip: SkipSet = NOTHING) -> tuple[Tensor, list[bool]]:
         """One packed pass: logits [R, V] of the items that want them, and of the others whether they left numbers."""
-        self._tell(Step(tuple(items)))
-        logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows))
+        self._tell(Step(tuple(items), skip))
+        logits_RV = self.target.forward(self.target.pack(items, self.cache, self.min_rows), skip)
         return logits_RV, self._judge([item for item in items if not item.wants_logits])
 
     def move(self, moves: Moves) -> None:
@@ -56,8 +57,8 @@ class Executor:
         while True:
             message = decode(group.hear())
             match message:
-                case Step(items):
-                    self.run(items)
+                case Step(items, skip):
+                    self.run(items, skip)
                 case Move(moves):
                     self.move(moves)
                 case Stop():

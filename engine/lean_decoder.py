@@ -25,6 +25,7 @@ from engine.attention import LayerAttention, attend
 from engine.batch import PackedBatch
 from engine.fused_projections import ProjectionPart
 from engine.linears import sum_with_product
+from engine.skipping import NOTHING, SkipSet
 from engine.tile_steps import TileInputs, attend_tiles
 from engine.tiled_attention import TiledAttention
 from engine.torchscript import compiled
@@ -44,22 +45,27 @@ class LeanDecoder:
         self.compiled = compiled(self.step, model.device)
         """`step`, or the same in one call."""
 
-    def logits(self, batch: PackedBatch) -> Tensor:
-        """[R, V] of the batch's logit rows; writes the KV of all rows."""
+    def logits(self, batch: PackedBatch, skip: SkipSet = NOTHING) -> Tensor:
+        """[R, V] of the batch's logit rows; writes the KV of all rows, but in layers whose attention is left out."""
         context, step = batch.context, self.step
+        attends = [index not in skip.attention for index in range(len(step.layers))]
+        feeds = [index not in skip.mlp for index in range(len(step.layers))]
         if isinstance(context.reads, TiledAttention):
             inputs = [context.reads.inputs(*kind, step.embedding_VD.dtype) for kind in self._kinds]
             pools = list(context.cache.slots)
             logits_RV: Tensor = self.compiled(
-                batch.ids_T, batch.positions_T, batch.logit_rows, pools, context.write_slots_T, inputs
+                batch.ids_T, batch.positions_T, batch.logit_rows, pools, context.write_slots_T, inputs, attends, feeds
             )
             return logits_RV
         x_TD, cos_T12S, sin_T12S = step.embed(batch.ids_T, batch.positions_T)
         for index, (layer, attention) in enumerate(zip(step.layers, self._attention, strict=True)):
             assert isinstance(layer, _Layer)
-            query_TE, kv_TE = layer.project(x_TD, cos_T12S, sin_T12S)
-            context.cache.write(index, context.write_slots_T, kv_TE)
-            x_TD = layer.finish(x_TD, attend(query_TE, context, index, attention))
+            if attends[index]:
+                query_TE, kv_TE = layer.project(x_TD, cos_T12S, sin_T12S)
+                context.cache.write(index, context.write_slots_T, kv_TE)
+                x_TD = layer.add_out(x_TD, attend(query_TE, context, index, attention))
+            if feeds[index]:
+                x_TD = layer.feed(x_TD)
         return step.head(x_TD, batch.logit_rows)
 
 
@@ -94,11 +100,17 @@ class _Step(nn.Module):
         pools_SE: list[Tensor],
         write_slots_T: Tensor,
         inputs: list[TileInputs],
+        attends: list[bool],
+        feeds: list[bool],
     ) -> Tensor:
-        """Logits [R, V]; `pools_SE` are the KV pools of the layers, `inputs` one a kind of layer."""
+        """Logits [R, V]; `pools_SE` are the KV pools of the layers, `inputs` one a kind of layer.
+
+        `attends` and `feeds` say which layers run their attention and their MLP.
+        """
         x_TD, cos_T12S, sin_T12S = self.embed(ids_T, positions_T)
         for index, layer in enumerate(self.layers):
-            x_TD = layer(x_TD, cos_T12S, sin_T12S, pools_SE[index], write_slots_T, inputs)
+            pool_SE, runs = pools_SE[index], (attends[index], feeds[index])
+            x_TD = layer(x_TD, cos_T12S, sin_T12S, pool_SE, write_slots_T, inputs, runs)
         return self.head(x_TD, logit_rows)
 
     def embed(self, ids_T: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,12 +152,19 @@ class _Layer(nn.Module):
         pool_SE: Tensor,
         write_slots_T: Tensor,
         inputs: list[TileInputs],
+        runs: tuple[bool, bool],
     ) -> Tensor:
-        """The rows behind this layer, [T, D]."""
-        query_TE, kv_TE = self.project(x_TD, cos_T12S, sin_T12S)
-        pool_SE.index_copy_(0, write_slots_T, kv_TE)
-        attended_TE = attend_tiles(query_TE, pool_SE, inputs[self.kind], self.num_kv_heads, self.head_size, self.scale)
-        return self.finish(x_TD, attended_TE)
+        """The rows behind this layer, [T, D]; `runs`: whether its attention and its MLP are not left out."""
+        attends, feeds = runs
+        if attends:
+            query_TE, kv_TE = self.project(x_TD, cos_T12S, sin_T12S)
+            pool_SE.index_copy_(0, write_slots_T, kv_TE)
+            tiles = inputs[self.kind]
+            attended_TE = attend_tiles(query_TE, pool_SE, tiles, self.num_kv_heads, self.head_size, self.scale)
+            x_TD = self.add_out(x_TD, attended_TE)
+        if feeds:
+            x_TD = self.feed(x_TD)
+        return x_TD
 
     def project(self, x_TD: Tensor, cos_T12S: Tensor, sin_T12S: Tensor) -> tuple[Tensor, Tensor]:
         """Queries [T, E] in their places, keys and values as the pool keeps them."""
@@ -163,9 +182,8 @@ class _Layer(nn.Module):
         split = num_queries * self.head_size
         return qkv_TE[:, :split], qkv_TE[:, split:]
 
-    def finish(self, x_TD: Tensor, attended_TE: Tensor) -> Tensor:
-        """The rest of the layer behind its attention."""
-        x_TD = self.add_out(x_TD, attended_TE)
+    def feed(self, x_TD: Tensor) -> Tensor:
+        """The rows behind this layer's MLP, [T, D]."""
         gate_TE, up_TE = self.gate_up(self.mlp_norm(x_TD)).chunk(2, dim=1)
         result_TD: Tensor = self.add_down(x_TD, self.activation(gate_TE).mul_(up_TE))
         return result_TD

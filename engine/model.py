@@ -26,6 +26,7 @@ from engine.lean_decoder import LeanDecoder, why_not_lean
 from engine.linears import can_pack, fix_tiles, pack_linears
 from engine.shards.group import ShardGroup
 from engine.shards.split import load_split
+from engine.skipping import NOTHING, SkipSet, Sublayers
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class TargetModel:
     """For `TiledAttention`; None: attention runs by its specification."""
     lean: LeanDecoder | None
     """None: the step runs through transformers' modules."""
+    sublayers: Sublayers
     group: ShardGroup | None = None
     """Of a sharded target: `model` is this rank's part, and what is done with it must be done at all ranks."""
 
@@ -83,17 +85,21 @@ class TargetModel:
         return pack(items, cache, min_rows, self.lone_block, self.device)
 
     @torch.inference_mode()
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits [R, V] of the batch's logit rows, in the model's dtype; writes the KV of all rows."""
+    def forward(self, batch: PackedBatch, skip: SkipSet = NOTHING) -> Tensor:
+        """Logits [R, V] of the batch's logit rows, in the model's dtype; writes the KV of all rows.
+
+        Layers whose attention is left out write none; `sublayers` knows what can be left out.
+        """
         if self.lean is not None:
-            return self.lean.logits(batch)[: batch.num_logit_rows]
-        logits_1RV: Tensor = self.model(
-            input_ids=batch.ids_T[None],
-            position_ids=batch.positions_T[None],
-            use_cache=False,
-            logits_to_keep=batch.logit_rows,
-            step=batch.context,
-        ).logits
+            return self.lean.logits(batch, skip)[: batch.num_logit_rows]
+        with self.sublayers.without(skip):
+            logits_1RV: Tensor = self.model(
+                input_ids=batch.ids_T[None],
+                position_ids=batch.positions_T[None],
+                use_cache=False,
+                logits_to_keep=batch.logit_rows,
+                step=batch.context,
+            ).logits
         return logits_1RV[0, : batch.num_logit_rows]
 
     @torch.inference_mode()
@@ -159,7 +165,8 @@ def prepare_target(
         fix_tiles(model)
     if group is not None:
         group.wait_for_all()
-    attention = _learn_attention(model, config, device)
+    recorded = _record_attention(model, config, device)
+    attention = tuple(recorded.layers[layer] for layer in range(config.num_hidden_layers))
     reason = why_not_lean(model)
     if reason is not None:
         logger.info("%s runs through transformers' modules: %s", config.model_type, reason)
@@ -173,13 +180,18 @@ def prepare_target(
         attention=attention,
         lone_block=lone_block_of(attention, dtype, device),
         lean=None if reason is not None else LeanDecoder(model, attention),
+        sublayers=Sublayers(
+            model,
+            [recorded.modules[layer] for layer in range(config.num_hidden_layers)],
+            run=lambda: _record_attention(model, config, device),
+        ),
         group=group,
     )
 
 
 @torch.inference_mode()
-def _learn_attention(model: nn.Module, config: PreTrainedConfig, device: torch.device) -> tuple[LayerAttention, ...]:
-    """Run one token and note what each attention layer is asked for."""
+def _record_attention(model: nn.Module, config: PreTrainedConfig, device: torch.device) -> AttentionRecorder:
+    """Run one token and note what each attention layer is asked for, and by which module."""
     recorder = AttentionRecorder()
     ids = torch.zeros(1, 1, dtype=torch.int64, device=device)
     try:
@@ -191,4 +203,4 @@ def _learn_attention(model: nn.Module, config: PreTrainedConfig, device: torch.d
             f"{config.model_type}: {len(recorder.layers)} of {config.num_hidden_layers} layers use attention that "
             "transformers lets us replace; the others are not supported"
         )
-    return tuple(recorder.layers[layer] for layer in range(config.num_hidden_layers))
+    return recorder

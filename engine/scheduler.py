@@ -106,6 +106,10 @@ class Scheduler:
         """Whether a sequence of this length fits the pool alone."""
         return num_pages_for(num_tokens, self.pool.page_size) <= self.pool.num_usable
 
+    def num_draftable(self, sequence: Sequence) -> int:
+        """Drafted tokens that its next round could commit, beside one of the target's own."""
+        return max(min(sequence.num_remaining, self.config.max_context - len(sequence.token_ids)) - 1, 0)
+
     def plan(self, now_s: float) -> Plan:
         """Decide the next step. Takes pages for what it plans; marks sequences that sit out."""
         self.shares.update({s.request.tenant: s.request.weight for s in self.sequences.values()})
@@ -285,12 +289,11 @@ class Scheduler:
         return sequence.num_pending > 1, self.shares.served(sequence.request.tenant), sequence.arrival
 
     def _tree(self, sequence: Sequence, rows_left: int) -> TokenTree:
-        """The sequence's block, cut to what can still be committed; the round adds one token of the target's own."""
+        """The sequence's block, cut to what can still be committed."""
         if sequence.draft is None or sequence.without_draft:
             return TokenTree()
-        room = min(sequence.num_remaining, self.config.max_context - len(sequence.token_ids)) - 1
         most = min(rows_left, max(sequence.drafting.num_nodes, 1))
-        return sequence.draft.without_duplicate_siblings().truncated(most, max(room, 0))
+        return sequence.draft.without_duplicate_siblings().truncated(most, self.num_draftable(sequence))
 
     def _make_room(self, sequence: Sequence, num_tokens: int, planned: set[int]) -> bool:
         """Preempt others until the tokens fit; False if the sequence itself is the one to go, or nobody is."""

@@ -18,6 +18,8 @@ import torch.distributed as dist
 
 from engine.batch import WorkItem
 from engine.checks import prove
+from engine.drafters.layer_skip import LayerSkipDrafter
+from engine.drafters.skip_file import SkipFile
 from engine.engine import Engine, EngineConfig
 from engine.executor import Executor
 from engine.kv_cache import KVCache
@@ -131,17 +133,27 @@ def logits_at(group: ShardGroup, directory: Path, dtype: torch.dtype, ids: list[
 
 
 def answers_at(
-    group: ShardGroup, directory: Path, config: EngineConfig, requests: list[OpenRequest], right: dict[int, list[int]]
+    group: ShardGroup,
+    directory: Path,
+    config: EngineConfig,
+    requests: list[OpenRequest],
+    right: dict[int, list[int]],
+    skips: SkipFile | None = None,
 ) -> dict[int, list[int]]:
-    """Rank 0 answers all requests, with drafts that know the `right` answers if there are any; the others follow."""
+    """Rank 0 answers all requests, with drafts that know the `right` answers if there are any; the others follow.
+
+    With `skips` it has method `layer_skip`, which must have drafted something right.
+    """
     model = load_target(directory, torch.float32, group.device, group=group)
     if not group.leads:
         Executor(model, config.numerics, config.num_pages, config.page_size).follow()
         return {}
-    engine = Engine(model, VERIFIERS["coupled"], config)
+    local = {} if skips is None else {"layer_skip": LayerSkipDrafter(skips, model.vocab_size)}
+    engine = Engine(model, VERIFIERS["coupled"], config, local)
     drafter = KnowingDrafter(right, share_right=0.7) if right else None
     answers = generate(engine, requests, drafter, max_draft=5)
     engine.shut_down()
+    assert skips is None or any(answer.num_accepted for answer in answers.values())
     return {number: answer.token_ids for number, answer in answers.items()}
 
 

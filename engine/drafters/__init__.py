@@ -9,6 +9,7 @@ from engine.drafters.base import Drafter
 from engine.drafters.cascade import cascade_of
 from engine.drafters.config import DrafterConfig
 from engine.drafters.dispatch import by_language
+from engine.drafters.layer_skip import LayerSkipDrafter
 from engine.drafters.lm import LMDrafter
 from engine.drafters.ngram import NGramDrafter
 from engine.drafters.shapes import SHAPES
@@ -20,6 +21,7 @@ DRAFTERS: dict[str, Callable[[DrafterConfig], Drafter]] = {
     **dict.fromkeys(SHAPES, LMDrafter.from_config),
     "ngram": NGramDrafter.from_config,
     "ngram_tree": NGramTreeDrafter.from_config,
+    "layer_skip": LayerSkipDrafter.from_config,
     "cascade": lambda config: cascade_of([create_drafter(stage) for stage in config.stages], config),
 }
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from engine.sampling import SamplingParams
+from engine.skipping import SkipSet
 from engine.tree import TokenTree
 
 
@@ -71,10 +75,43 @@ class DraftVerdict:
     num_accepted: int
     draft_ahead: bool = False
     """Whether `prepare` should use the time until the next verdict."""
+    num_verified: int | None = None
+    """Nodes of the last proposal that were verified; None: all, or nobody says."""
+
+
+class Scratch(Protocol):
+    """Room behind the committed KV of some sequences; what is written there is gone when a proposal is made."""
+
+    def room(self, session_id: int) -> int:
+        """Tokens that may be read there, the last committed one first; 0: none."""
+
+    def read(self, token_ids: Mapping[int, Sequence[int]], skip: SkipSet) -> Tensor:
+        """Read further tokens of some sequences without some sublayers; logits [N, V] after the last of each."""
+
+
+class TargetView(Protocol):
+    """The target, as drafters in its step may use it between steps."""
+
+    @property
+    def num_layers(self) -> int: ...
+
+    def skip_problem(self, skip: SkipSet) -> str | None:
+        """Why these sublayers cannot be left out, or None."""
+
+    def scratch(self, num_tokens: Mapping[int, int]) -> AbstractContextManager[Scratch]:
+        """Room for up to so many tokens behind each of some sequences, by their ids."""
+
+
+@runtime_checkable
+class UsesTarget(Protocol):
+    """A drafter that drafts with the target itself."""
+
+    def attach(self, target: TargetView) -> None:
+        """Called once before anything else; ValueError says why this target does not suit."""
 
 
 class Drafter(Protocol):
-    """Proposes continuations, always batched. Owns its caches; never sees the target's weights.
+    """Proposes continuations, always batched. Owns its caches; sees of the target at most a `TargetView`.
 
     Order of calls: `open`, then any number of (`propose`, `observe`) in that order, then `close`. `observe` may come
     without a `propose` before it (the round ran undrafted). Ids are unique among open sessions. A proposal changes no

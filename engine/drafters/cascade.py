@@ -14,7 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.drafters.allocation import Allocation, Judged
-from engine.drafters.base import Drafter, DraftLaw, DraftSession, DraftVerdict, DraftWork
+from engine.drafters.base import (
+    Drafter,
+    DraftLaw,
+    DraftSession,
+    DraftVerdict,
+    DraftWork,
+    TargetView,
+    UsesTarget,
+)
 from engine.drafters.config import DrafterConfig
 from engine.tree import TokenTree
 
@@ -71,6 +79,12 @@ class CascadeDrafter:
         self._hands_over = first.law is DraftLaw.NONE  # what follows by another rule has not the first one's law
         self._clock = clock
         self._proposed: dict[int, _Proposed] = {}
+
+    def attach(self, target: TargetView) -> None:
+        """Those of the two that draft with the target get its view."""
+        for drafter in (self._first, self._second):
+            if isinstance(drafter, UsesTarget):
+                drafter.attach(target)
 
     def open(self, sessions: Sequence[DraftSession]) -> None:
         self._first.open(sessions)

@@ -42,6 +42,11 @@ class DrafterConfig:
     ngram_max: int = 4
     """`ngram`: the shortest and the longest suffix looked up."""
 
+    skip_file: Path | None = None
+    """`layer_skip`: which sublayers are left out (see `engine.drafters.skip_file`)."""
+    exit_confidence: float = 0.6
+    """`layer_skip`: where the threshold begins below which a draft ends; 0: none ever does."""
+
     def __post_init__(self) -> None:
         if self.vocab_size < 1:
             raise ValueError(f"vocab_size is {self.vocab_size}; give the target's vocabulary size")
@@ -53,5 +58,7 @@ class DrafterConfig:
             raise ValueError(f"widths are {self.widths}; give a number of children for each level, 1 or more")
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ValueError(f"min_confidence is {self.min_confidence}; give a probability")
+        if not 0.0 <= self.exit_confidence <= 1.0:
+            raise ValueError(f"exit_confidence is {self.exit_confidence}; give a probability")
         if not 1 <= self.ngram_min <= self.ngram_max:
             raise ValueError(f"ngram sizes are {self.ngram_min} to {self.ngram_max}; give 1 <= ngram_min <= ngram_max")

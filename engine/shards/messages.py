@@ -2,7 +2,8 @@
 
 Stop   0
 Move   1, number of pairs, pairs
-Step   2, number of items, items: number of tokens, tokens cached, pages, nodes, whether logits are wanted,
+Step   2, layers whose attention is left out, layers whose MLP is left out (each: number, layers), number of items,
+       items: number of tokens, tokens cached, pages, nodes, whether logits are wanted,
        then tokens, pages, the nodes' tokens, their parents
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 from engine.attention_plan import Ints
 from engine.batch import WorkItem
 from engine.pages import PageId
+from engine.skipping import NOTHING, SkipSet
 from engine.tree import TokenTree
 
 _STOP, _MOVE, _STEP = range(3)
@@ -27,6 +29,7 @@ class Step:
     """Run these items. Their trees' ranks among siblings are not told: only verification reads them."""
 
     items: tuple[WorkItem, ...]
+    skip: SkipSet = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ Message = Step | Move | Stop
 def encode(message: Message) -> Ints:
     """int64, as the module's comment lays it out."""
     match message:
-        case Step(items):
-            numbers = [_STEP, len(items), *chain.from_iterable(map(_numbers_of, items))]
+        case Step(items, skip):
+            skipped = (len(skip.attention), *skip.attention, len(skip.mlp), *skip.mlp)
+            numbers = [_STEP, *skipped, len(items), *chain.from_iterable(map(_numbers_of, items))]
         case Move(moves):
             numbers = [_MOVE, len(moves), *chain.from_iterable(moves)]
         case Stop():
@@ -61,7 +65,9 @@ def decode(message: Ints) -> Message:
     numbers = iter(message.tolist())
     kind = next(numbers)
     if kind == _STEP:
-        return Step(tuple(_item_of(numbers) for _ in range(next(numbers))))
+        attention = frozenset(islice(numbers, next(numbers)))
+        skip = SkipSet(attention, frozenset(islice(numbers, next(numbers))))
+        return Step(tuple(_item_of(numbers) for _ in range(next(numbers))), skip)
     if kind == _MOVE:
         return Move(tuple((next(numbers), next(numbers)) for _ in range(next(numbers))))
     assert kind == _STOP, f"rank 0 told something unknown: {kind}"

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from engine.drafters import DRAFTERS, Drafter, DrafterConfig, create_drafter
-from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement
+from engine.drafters.base import DraftLaw, DraftSession, DraftVerdict, DraftWork, Placement, UsesTarget
 from engine.sampling import SamplingParams
 from engine.tree import TokenTree
 from tests.fakes_drafter import CONTEXT, EOS, VOCAB_SIZE, write_tiny_drafter
+from tests.lone_target import WithTarget, lone_target, write_skip_file
 
 
 def _model_drafter(method: str, directory: Path) -> DrafterConfig:
@@ -34,6 +35,9 @@ CONFIGS: dict[str, Callable[[Path], DrafterConfig]] = {
         stages=(_model_drafter("lm", directory), DrafterConfig("ngram", VOCAB_SIZE, (EOS,))),
         hand_over_after=3,
     ),
+    "layer_skip": lambda directory: DrafterConfig(
+        "layer_skip", VOCAB_SIZE, (EOS,), skip_file=write_skip_file(directory), exit_confidence=0.0
+    ),
 }
 GREEDY = SamplingParams()
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.95, seed=11)
@@ -50,7 +54,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=sorted(DRAFTERS))
 def build(request: pytest.FixtureRequest, directory: Path) -> Callable[[], Drafter]:
     config = CONFIGS[request.param](directory)
-    return lambda: create_drafter(config)
+    return lambda: with_target(create_drafter(config))
+
+
+def with_target(drafter: Drafter) -> Drafter:
+    """Those that draft with the target get one."""
+    return WithTarget(drafter, lone_target()) if isinstance(drafter, UsesTarget) else drafter
 
 
 def sequence(length: int, seed: int = 0) -> tuple[int, ...]:
@@ -81,7 +90,9 @@ def test_every_method_has_a_row_here() -> None:
 
 
 def test_unknown_methods_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'telepathy'; use one of cape, cascade, graph, lm, multi_candidate, ngram"):
+    with pytest.raises(
+        ValueError, match="'telepathy'; use one of cape, cascade, graph, layer_skip, lm, multi_candidate, ngram"
+    ):
         create_drafter(DrafterConfig("telepathy", VOCAB_SIZE))
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, DeepseekV3Config, PreTrainedConfig, PreTrainedModel
 
 from engine.batch import WorkItem
+from engine.drafters.skip_file import ChosenSet, SkipFile
 from engine.engine import Engine, EngineConfig
 from engine.local import generate
 from engine.model import load_target
@@ -20,6 +21,7 @@ from engine.scheduler import SchedulerConfig
 from engine.session import LocalDrafting
 from engine.shards.messages import Message, Move, Step, Stop, decode, encode
 from engine.shards.split import CannotSplit, heads_of, split_plan
+from engine.skipping import SkipSet
 from engine.tree import TokenTree
 from engine.verify.verifiers import VERIFIERS
 from tests.shard_ranks import CPU, RankFailed, Ranks, agree_at, answers_at, logits_at, lose_a_rank, running_ranks
@@ -76,6 +78,9 @@ def test_text_is_that_of_one_rank_whatever_is_drafted(ranks: Ranks, tmp_path: Pa
 
     assert ranks.call(answers_at, directory, config, drafted, expected)[0] == undrafted
     assert undrafted == expected
+    skips = SkipFile("tiny", 2, ChosenSet(SkipSet.of([], [1])))
+    skipping = make_requests(5, temperature, local=LocalDrafting("layer_skip", 4))
+    assert ranks.call(answers_at, directory, config, skipping, {}, skips)[0] == expected
 
 
 def test_what_ranks_find_holds_for_all(ranks: Ranks) -> None:
@@ -130,8 +135,9 @@ items = st.builds(
     st.booleans(),
 )
 moves = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40)), max_size=30)
+skips = st.builds(SkipSet, st.frozensets(st.integers(0, 99)), st.frozensets(st.integers(0, 99)))
 messages = st.one_of(
-    st.builds(lambda items: Step(tuple(items)), st.lists(items, max_size=8)),
+    st.builds(lambda items, skip: Step(tuple(items), skip), st.lists(items, max_size=8), skips),
     st.builds(lambda moves: Move(tuple(moves)), moves),
     st.just(Stop()),
 )
