@@ -16,8 +16,10 @@ from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.session import Sequence
 from engine.tree import TokenTree
 
-SHADOW_NODES = 16
+SHADOW_NODES = 8
 """Of a proposal that is only scored."""
+SHADOW_EVERY = 3
+"""Rounds from one to the next at least: next to nothing is not nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Shadows:
         """Every drafter that is to be scored on one of these, and has no proposal open, makes one."""
         due: defaultdict[str, list[Sequence]] = defaultdict(list)
         for sequence in sequences:
-            if sequence.request.shadows and sequence.can_draft:
+            if sequence.request.shadows and sequence.can_draft and sequence.round % SHADOW_EVERY == 0:
                 self._meet(sequence)
                 for name in sequence.request.shadows:
                     if (name, sequence.id) not in self._proposals:

@@ -13,7 +13,7 @@ from engine.drafters.ngram import NGramDrafter
 from engine.engine import CannotServe, Engine, StepOutcome
 from engine.model import TargetModel
 from engine.session import LocalDrafting, OpenRequest
-from engine.shadows import ShadowScore
+from engine.shadows import SHADOW_EVERY, SHADOW_NODES, ShadowScore
 from engine.tree import TokenTree
 from tests.unit.engine.conftest import make_requests
 from tests.unit.engine.test_local_drafting import LM, NGRAM, PLAIN, CountingDrafter, engine_with
@@ -41,10 +41,12 @@ def expected(request: OpenRequest, rounds: Sequence[StepOutcome]) -> ShadowScore
     behind: list[int] = []
     for outcome in rounds[1:]:
         counted_rounds, counted_tokens = num_rounds, num_tokens
-        if tree is None:
-            (tree,), behind = drafter.propose([DraftWork(1, 16)]), []
-        behind += outcome.token_ids
+        if tree is None and (outcome.round - 1) % SHADOW_EVERY == 0:
+            (tree,), behind = drafter.propose([DraftWork(1, SHADOW_NODES)]), []
         drafter.observe([DraftVerdict(1, outcome.token_ids, 0)])
+        if tree is None:
+            continue
+        behind += outcome.token_ids
         path = tree.follow(behind)
         if len(path) < len(behind) or len(path) == len(tree):
             num_rounds, num_tokens, tree = num_rounds + 1, num_tokens + len(path) + 1, None
