@@ -30,6 +30,8 @@ _TRUST_LANGUAGE = 20.0
 """As how many rounds of a task counts what its language foretells."""
 _FIXED_SHARE = 0.02
 """Belief that is dealt out anew each round, as at first: a text may go on in another language."""
+_SEEN = 12.0
+"""How much likelier a language becomes by being seen in the answer's last words."""
 _HARDLY_A_DOUBT = 0.95
 _OWN_LANGUAGE = 0.9
 """Belief in the request's own language at first."""
@@ -247,6 +249,12 @@ class ArmChooser:
                 self._own[name].use.shadow_tokens += would_be
                 self._learn(name, would_be)
 
+    def saw(self, language: str) -> None:
+        """The answer's last words are in this language. Its rounds may say otherwise, as those of a translation do."""
+        if language in self._beliefs:
+            self._beliefs[language] *= _SEEN
+            self._normalise()
+
     def choose(self, remaining_tokens: int, available: Collection[str] | None = None) -> str:
         """The arm of the next round, with so many tokens to come at most; `available`: that can be taken; None: all."""
         arms = [arm for arm in self._own if available is None or arm == OFF_ARM or arm in available]
@@ -294,6 +302,9 @@ class ArmChooser:
             # Each further token is accepted or not: a geometric law with that mean.
             goes_on = 1.0 - 1.0 / max(self._records.tokens(tag, self._task, arm), 1.01)
             self._beliefs[tag] = belief * (1.0 - goes_on) * goes_on ** (tokens - 1)
+        self._normalise()
+
+    def _normalise(self) -> None:
         total = sum(self._beliefs.values())
         for tag, belief in self._beliefs.items():
             self._beliefs[tag] = (1 - _FIXED_SHARE) * belief / total + _FIXED_SHARE * self._at_first[tag]

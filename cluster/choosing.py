@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cluster.arms import OFF_ARM, Arm, ArmChooser, ArmRecords
 from cluster.config import Config
@@ -12,6 +12,10 @@ from cluster.messages import Verdict
 from cluster.request import DrafterChoice
 
 _NONE = DrafterChoice()
+_WORDS = 60
+"""Characters whose language is looked at."""
+_LOOK_EVERY = 6
+"""Rounds; a look takes a few tenths of a millisecond."""
 
 
 def records_of(config: Config) -> ArmRecords:
@@ -33,7 +37,19 @@ def _arm(name: str, drafter: DrafterConfig) -> Arm:
 class DrafterChooser:
     """Chooses for one request among at least two drafters. Counts what each of them did."""
 
-    def __init__(self, choices: Sequence[DrafterChoice], records: ArmRecords, language: str, tenant: str) -> None:
+    def __init__(
+        self,
+        choices: Sequence[DrafterChoice],
+        records: ArmRecords,
+        language: str,
+        tenant: str,
+        detect: Callable[[str], str | None],
+    ) -> None:
+        """`detect`: the language of a few words, or None."""
+        self._detect = detect
+        self._words = ""
+        """The last ones of the answer."""
+        self._rounds_unseen = 0
         self._choices = {choice.name: choice for choice in choices if choice.name is not None}
         self._chooser = ArmChooser(records, [*self._choices], language, tenant)
 
@@ -61,6 +77,16 @@ class DrafterChooser:
             shadows = {s.drafter: s.num_tokens // s.num_rounds for s in verdict.shadows if s.num_rounds}
             was_drafted = verdict.drafter != OFF_ARM
             self._chooser.observe(len(verdict.token_ids), verdict.seconds, shadows, was_drafted=was_drafted)
+
+    def wrote(self, text: str) -> None:
+        """The answer goes on with this; now and then its last words are looked at."""
+        self._words = (self._words + text)[-_WORDS:]
+        self._rounds_unseen += 1
+        if self._rounds_unseen >= _LOOK_EVERY and len(self._words) == _WORDS:
+            self._rounds_unseen = 0
+            language = self._detect(self._words)
+            if language is not None:
+                self._chooser.saw(language)
 
     def choose(self, remaining_tokens: int, available: Collection[str]) -> DrafterChoice:
         """Who drafts from here on."""

@@ -148,7 +148,7 @@ class GenerationService:
         resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
         if resume is not None:
             self._check_numerics(resume.numerics_id)
-        chooser = DrafterChooser(choices, self._arm_records, language, tenant.name) if len(choices) > 1 else None
+        chooser = self._chooser(choices, language, tenant)
         request = Request(
             request_id=request_id,
             tenant=tenant.name,
@@ -168,6 +168,12 @@ class GenerationService:
             keeps_text=self._config.keeps_text(tenant.name, [choice.name for choice in choices if choice.name]),
         )
         return request, chooser
+
+    def _chooser(self, choices: Sequence[DrafterChoice], language: str, tenant: Tenant) -> DrafterChooser | None:
+        """None where there is nothing to choose."""
+        if len(choices) < 2:
+            return None
+        return DrafterChooser(choices, self._arm_records, language, tenant.name, self._detect)
 
     def _shadows(self, choices: Sequence[DrafterChoice]) -> tuple[str, ...]:
         """Those that may be scored on every answer."""

@@ -193,6 +193,7 @@ class Session:
         self._num_losses = 0
         if self._chooser is not None and not is_prefill:
             self._chooser.observe(verdict)
+            self._chooser.wrote(chunk.text if chunk is not None else "")
         if self._answer.finish_reason is None:
             self._choose_drafter()
             self._ask_for_block(verdict)

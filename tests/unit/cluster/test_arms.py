@@ -118,35 +118,59 @@ def learned() -> ArmRecords:
     return records
 
 
-def rounds_until_noticed(learned: ArmRecords, before: str, after: str, seed: int, scored_every: int) -> float:
-    """After how many rounds in another language its arm is taken; all arms are scored every so many rounds."""
+SEEN_EVERY, SEEN_LATE = 6, 4
+"""Rounds from one look at the language of the answer's last words to the next, and how old these words are."""
+
+
+def rounds_until_noticed(learned: ArmRecords, before: str, after: str, seed: int, *, is_seen: bool) -> float:
+    """After how many rounds in another language its arm is taken. The n-gram arm is scored every third round."""
     world, chooser = World(random.Random(seed)), ArmChooser(copy.deepcopy(learned), NAMES, before, "task")
+    chooser.begin(NAMES)
     is_opening = True
-    for number in range(60):
+    for number in range(90):
         arm, language = chooser.current, before if number < 30 else after
         tokens, seconds = world.round(arm, language, is_opening=is_opening)
-        others = [name for name in NAMES if name != arm] if number % scored_every == 0 else []
-        shadows = {name: world.round(name, language, is_opening=False)[0] for name in others}
+        is_scored = number % 3 == 0 and arm != "ngram"
+        shadows = {"ngram": world.round("ngram", language, is_opening=False)[0]} if is_scored else {}
         chooser.observe(tokens, seconds, shadows)
+        if is_seen and number % SEEN_EVERY == seed % SEEN_EVERY:
+            chooser.saw(before if number - SEEN_LATE < 30 else after)
         is_opening = chooser.choose(200) != arm
         if number >= 30 and chooser.current == after:
             return number - 29
     return math.inf
 
 
-@pytest.mark.parametrize(("before", "after"), [("de", "fr"), ("fr", "de"), ("ru", "fr"), ("ja", "de"), ("zh", "fr")])
+CHANGES = [("de", "fr"), ("fr", "de"), ("ru", "fr"), ("ja", "de"), ("zh", "fr")]
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES)
 def test_a_text_that_goes_on_in_another_language_is_noticed_within_15_rounds(
     learned: ArmRecords, before: str, after: str
 ) -> None:
-    rounds = sorted(rounds_until_noticed(learned, before, after, seed, scored_every=3) for seed in range(20))
+    rounds = sorted(rounds_until_noticed(learned, before, after, seed, is_seen=True) for seed in range(20))
 
     assert rounds[len(rounds) * 3 // 4] <= 15
 
 
-def test_a_text_in_another_language_is_noticed_without_scores_too_but_later(learned: ArmRecords) -> None:
-    rounds = sorted(rounds_until_noticed(learned, "fr", "de", seed, scored_every=1_000) for seed in range(20))
+def test_it_is_noticed_by_what_drafts_bring_too_but_later(learned: ArmRecords) -> None:
+    """As in a translation, whose words are in a language that says nothing."""
+    rounds = sorted(rounds_until_noticed(learned, "fr", "de", seed, is_seen=False) for seed in range(20))
 
-    assert rounds[len(rounds) // 2] <= 30
+    assert rounds[len(rounds) // 2] <= 40
+
+
+def test_a_translation_keeps_the_drafter_that_its_rounds_speak_for(learned: ArmRecords) -> None:
+    world, chooser = World(random.Random(1)), ArmChooser(copy.deepcopy(learned), NAMES, "de", "task")
+    chooser.begin(NAMES)
+    taken = []
+    for number in range(80):
+        chooser.observe(*world.round(chooser.current, "de", is_opening=False))
+        if number % SEEN_EVERY == 0:
+            chooser.saw("fr")
+        taken.append(chooser.choose(200))
+
+    assert taken.count("de") > 70
 
 
 def test_load_that_slows_all_arms_changes_no_choice(learned: ArmRecords) -> None:

@@ -44,7 +44,7 @@ def known(**tokens: int) -> ArmRecords:
 def session_of(
     choices: Sequence[DrafterChoice], fleet: FakeFleet, tokenizer: Tokenizer, records: ArmRecords | None = None
 ) -> Session:
-    chooser = DrafterChooser(choices, records or records_of(CONFIG), "de", "default")
+    chooser = DrafterChooser(choices, records or records_of(CONFIG), "de", "default", lambda _: None)
     request = replace(make_request(tokenizer, max_tokens=500), drafting=chooser.favourite, shadows=("lookup",))
     settings = SessionSettings(64, 20.0, 16)
     return Session(5, request, fleet, tokenizer, settings, FullSpeed(), fleet.clock, chooser=chooser)
@@ -166,7 +166,7 @@ async def test_a_lost_target_is_replaced_by_one_that_drafts_as_the_answer_does_b
 
 
 def test_rounds_of_the_drafter_before_and_rounds_without_a_draft_count_for_neither() -> None:
-    chooser = DrafterChooser([LM, LOOKUP], known(lm=4, lookup=2), "de", "default")
+    chooser = DrafterChooser([LM, LOOKUP], known(lm=4, lookup=2), "de", "default", lambda _: None)
     assert chooser.begin({"lm", "lookup"}) == LM
 
     def round_of(drafter: str, tokens: int, shadows: tuple[ShadowScore, ...] = ()) -> Verdict:
@@ -181,3 +181,17 @@ def test_rounds_of_the_drafter_before_and_rounds_without_a_draft_count_for_neith
 
     uses = {use.drafter: (use.rounds, use.tokens, use.scored_rounds, use.scored_tokens) for use in chooser.uses()}
     assert uses == {"off": (1, 1, 0, 0), "lm": (2, 5, 0, 0), "lookup": (0, 0, 1, 3)}
+
+
+async def test_the_language_of_the_answers_last_words_is_looked_at_now_and_then(
+    tokenizer: Tokenizer, clock: FakeClock, ids: list[int], target: FakeTarget
+) -> None:
+    seen: list[str] = []
+    session = session_of([LM, LOOKUP], FakeFleet(clock, [target]), tokenizer)
+    assert session._chooser is not None
+    session._chooser._detect = lambda words: seen.append(words)
+
+    await collect(session)
+
+    assert 3 < len(seen) <= len(ids) / 6
+    assert all(len(words) == 60 and words in LONG for words in seen)
