@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 from cluster.scaling_config import DrafterScaling, Resources, fixed_or_scaled
 from cluster.schema import Count, FilePath, Fraction, Languages, LanguageTag, Names, Section
 
+IN_TARGET = ("ngram", "layer_skip")
+"""Methods that run nowhere else."""
+
 
 class Placement(Enum):
     """Where a drafter runs."""
@@ -24,12 +27,15 @@ class Placement(Enum):
 class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
-    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "cascade"]
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "layer_skip", "cascade"]
     """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
-    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once."""
+    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once. Without
+    one: `ngram` looks up, and with `layer_skip` the target drafts for itself without some of its sublayers."""
     model: FilePath | None = None
     models: dict[LanguageTag, FilePath] = Field(default_factory=dict)
     """In place of `model` one for each input language; requests in others get no drafts."""
+    skip_file: FilePath | None = None
+    """`layer_skip`: which sublayers; absent: `layer_skip.json` in the target's directory."""
     of: Names = ()
     """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
     hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -37,7 +43,7 @@ class DrafterConfig(Section):
     languages: Languages = ()
     """Input languages that requests with speculation `auto` take it for."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """Of a block: nodes of a tree, length of the chain for `ngram`."""
+    """Of a block: nodes of a tree, length of the chain for `ngram` and `layer_skip`."""
     replicas: Count = 1
     autoscaling: DrafterScaling | None = None
     """Instead of `replicas`."""
@@ -56,14 +62,14 @@ class DrafterConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _place(cls, fields: Any) -> Any:
-        is_ngram = isinstance(fields, dict) and fields.get("method") == "ngram"
-        return {"placement": Placement.TARGET.value} | fields if is_ngram else fields
+        is_bound = isinstance(fields, dict) and fields.get("method") in IN_TARGET
+        return {"placement": Placement.TARGET.value} | fields if is_bound else fields
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method == "ngram" and self.placement is Placement.TIER:
-            raise ValueError("placement: method 'ngram' runs in the target; remove the key")
-        has_model = self.method not in ("ngram", "cascade")
+        if self.method in IN_TARGET and self.placement is Placement.TIER:
+            raise ValueError(f"placement: method '{self.method}' runs in the target; remove the key")
+        has_model = self.method not in (*IN_TARGET, "cascade")
         if has_model and not self.model_files:
             raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
         if not has_model and self.model_files:
@@ -74,6 +80,8 @@ class DrafterConfig(Section):
             raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
         if self.method != "cascade" and (self.of or self.hand_over_after is not None):
             raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
+        if self.method != "layer_skip" and self.skip_file is not None:
+            raise ValueError("skip_file: only method 'layer_skip' has it; remove the key")
         fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.autoscaling is not None and self.placement is Placement.TARGET:
             raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")

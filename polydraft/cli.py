@@ -10,7 +10,20 @@ import io
 import sys
 from collections.abc import Sequence
 
-from polydraft.commands import bench, config, demo, drafters, evaluate, generate, serve, status, tenants, top, train
+from polydraft.commands import (
+    bench,
+    config,
+    demo,
+    drafters,
+    evaluate,
+    generate,
+    serve,
+    status,
+    tenants,
+    top,
+    train,
+    tune,
+)
 from polydraft.commands.common import UsageError
 from polydraft.errors import PolydraftError
 
@@ -45,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="polydraft", description="Serve one multilingual language model fast, with a small drafter per language."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (serve, generate, bench, evaluate, demo, status, top, drafters, tenants, config):
+    for module in (serve, generate, bench, evaluate, demo, status, top, drafters, tenants, config, tune):
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.__doc__)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.configure(command)
