@@ -319,6 +319,11 @@ class Config(Section):
                     f"drafters.{name}.of: {unfit} are no drafters that a cascade can be made of; "
                     f"configured: {[other for other, one in self.drafters.items() if one.method != 'cascade']}"
                 )
+            skipping = [part for part, one in made_of.items() if one is not None and one.method == "layer_skip"]
+            if skipping and drafter.placement is Placement.TIER:
+                raise ValueError(
+                    f"drafters.{name}.placement: its '{skipping[0]}' drafts with the target; set `placement: target`"
+                )
         known = set(self.known_languages)
         for name, tenant in self.tenants.items():
             wanted = {*(tenant.languages or ()), *([tenant.default_language] if tenant.default_language else [])}

@@ -87,6 +87,7 @@ def _resolve_paths(document: dict[str, Any], base: Path) -> None:
     with_certificates = tls.values() if isinstance(tls, dict) else ()
     for section, key in [
         *((section, "model") for section in (document.get("target"), *of_drafters)),
+        *((section, "skip_file") for section in of_drafters),
         *((models, tag) for models in by_language for tag in models),
         (document.get("adaptation"), "directory"),
     ]:

@@ -22,19 +22,26 @@ class Placement(Enum):
 
 
 TEXT_METHODS = frozenset({"ngram", "ngram_tree"})
-"""Without a neural model: in the target's step, at next to no cost."""
+"""Without a neural model, at next to no cost."""
+IN_TARGET = TEXT_METHODS | {"layer_skip"}
+"""Methods that run in the target's step only."""
+NO_MODEL = frozenset({"ngram", "layer_skip", "cascade"})
+"""Methods that name no directory; `ngram_tree` may name one, the others must."""
 
 
 class DrafterConfig(Section):
     """One drafter: a deployment of its own, or a method inside the target's step."""
 
-    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "ngram_tree", "cascade"]
+    method: Literal["lm", "multi_candidate", "cape", "graph", "ngram", "ngram_tree", "layer_skip", "cascade"]
     """Those of a trained model are `lm`, which drafts the likeliest paths; `multi_candidate`: trees of fixed widths;
-    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once.
-    `ngram_tree` drafts from text, and from an n-gram table if it has one (`polydraft build ngram`)."""
+    `cape`: chains with runners-up where they are unsure; `graph`: likeliest paths that draft an n-gram once. Without
+    one: `ngram` looks up what the sequence repeats; `ngram_tree` drafts from its text, and from an n-gram table if it
+    has one (`polydraft build ngram`); with `layer_skip` the target drafts for itself without some of its sublayers."""
     model: FilePath | None = None
     models: dict[LanguageTag, FilePath] = Field(default_factory=dict)
     """In place of `model` one for each input language; requests in others get no drafts."""
+    skip_file: FilePath | None = None
+    """`layer_skip`: which sublayers; absent: `layer_skip.json` in the target's directory."""
     branching: Annotated[int, Field(ge=1, le=16)] = 4
     """`lm`, `graph`: most children of a node; 1 drafts chains, which some verifiers ask for."""
     of: Names = ()
@@ -45,7 +52,7 @@ class DrafterConfig(Section):
     """Input languages that requests with speculation `auto` take it for. Where several drafters name a language, each
     request takes the one that is measured to pay best, also another in mid-answer, or none."""
     max_draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """Of a block: nodes of a tree, length of the chain for `ngram`."""
+    """Of a block: nodes of a tree, length of the chain for `ngram` and `layer_skip`."""
     replicas: Count = 1
     autoscaling: DrafterScaling | None = None
     """Instead of `replicas`."""
@@ -74,17 +81,16 @@ class DrafterConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _place(cls, fields: Any) -> Any:
-        is_of_text = isinstance(fields, dict) and fields.get("method") in TEXT_METHODS
-        return {"placement": Placement.TARGET.value} | fields if is_of_text else fields
+        is_bound = isinstance(fields, dict) and fields.get("method") in IN_TARGET
+        return {"placement": Placement.TARGET.value} | fields if is_bound else fields
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.method in TEXT_METHODS and self.placement is Placement.TIER:
+        if self.method in IN_TARGET and self.placement is Placement.TIER:
             raise ValueError(f"placement: method '{self.method}' runs in the target; remove the key")
-        has_model = self.method not in ("ngram", "cascade")
-        if has_model and not self.model_files and self.method != "ngram_tree":
+        if not self.model_files and self.method not in NO_MODEL | {"ngram_tree"}:
             raise ValueError(f"model: missing; method '{self.method}' needs the directory of a drafter model")
-        if not has_model and self.model_files:
+        if self.model_files and self.method in NO_MODEL:
             raise ValueError(f"{next(iter(self.model_files))}: method '{self.method}' has none; remove the key")
         if self.model is not None and self.models:
             raise ValueError("models: set beside model; remove one of the two keys")
@@ -94,6 +100,8 @@ class DrafterConfig(Section):
             raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
         if "branching" in self.model_fields_set and self.method not in ("lm", "graph"):
             raise ValueError(f"branching: method '{self.method}' has a shape of its own; remove the key")
+        if self.method != "layer_skip" and self.skip_file is not None:
+            raise ValueError("skip_file: only method 'layer_skip' has it; remove the key")
         fixed_or_scaled(self, "replicas", self.autoscaling, "autoscaling")
         if self.autoscaling is not None and self.placement is Placement.TARGET:
             raise ValueError("autoscaling: a drafter in the target's step has no replicas; remove the key")

@@ -11,6 +11,7 @@ from cluster.model_files import target_facts
 from cluster.probes import tokenizer_hash
 from engine.drafters import Drafter, DrafterConfig, create_drafter
 from engine.drafters.checkpoint import DrafterManifest, read_manifest
+from engine.drafters.skip_file import FILE_NAME, read_skip_file
 from engine.drafters.text.table import TableManifest, read_table_manifest
 from engine.identity import eos_ids, target_id
 from engine.verify.verifiers import VERIFIERS
@@ -37,7 +38,12 @@ def _settings(config: Config, name: str, device: str, model: Path | None = None,
         # What leaves a cascade follows the law of its first; the others only guess.
         stages=tuple(_settings(config, part, device, draws=draws and part == drafter.of[0]) for part in drafter.of),
         hand_over_after=drafter.hand_over_after,
+        skip_file=_skip_file(config, name) if drafter.method == "layer_skip" else None,
     )
+
+
+def _skip_file(config: Config, name: str) -> Path:
+    return config.drafters[name].skip_file or config.target.model / FILE_NAME
 
 
 def manifest_of(drafter: cluster_config.DrafterConfig, model: Path) -> DrafterManifest | TableManifest:
@@ -65,7 +71,7 @@ def trained_for(config: Config, name: str) -> tuple[str, str] | None:
 
 
 def check_local_drafters(config: Config) -> None:
-    """Raise ConfigError if a drafter in the target's step was trained for another target, or drafts what the verifier
+    """Raise ConfigError if a drafter in the target's step was made for another target, or drafts what the verifier
     may not judge.
 
     Those of a tier say whom they were trained for when a router greets them.
@@ -73,6 +79,7 @@ def check_local_drafters(config: Config) -> None:
     target = config.target.model
     verifier = VERIFIERS[config.target.verifier]
     for name in config.target_drafters:
+        _check_skip_files(config, name)
         found = trained_for(config, name)
         if found is not None and found != (target_id(target), tokenizer_hash(target / "tokenizer.json")):
             raise ConfigError(
@@ -84,3 +91,20 @@ def check_local_drafters(config: Config) -> None:
                 verifier.check_lawful(configured_drafter(config, name, "cpu").law, is_greedy=False)
             except ValueError as error:
                 raise ConfigError(f"drafters.{name}: {error}") from None
+
+
+def _check_skip_files(config: Config, name: str) -> None:
+    """Raise ConfigError if a file of sublayers, its own or of what it is made of, is missing or another target's."""
+    for part in (name, *config.drafters[name].of):
+        if config.drafters[part].method != "layer_skip":
+            continue
+        path = _skip_file(config, part)
+        try:
+            chosen_for = read_skip_file(path).target_id
+        except ValueError as error:
+            raise ConfigError(f"drafters.{part}: {error}") from None
+        if chosen_for != (own := target_id(config.target.model)):
+            raise ConfigError(
+                f"drafters.{part}: {path} was chosen for target {chosen_for}, this one is {own}; "
+                "make one with `polydraft tune layer-skip`"
+            )

@@ -87,7 +87,7 @@ def _checked(config_path: Path, changes: Sequence[str]) -> Config:
     target_facts(config)
     check_certificates(config)
     check_tracing(config)
-    if any(drafter.model_files or drafter.of for drafter in config.target_drafters.values()):
+    if any(drafter.method != "ngram" for drafter in config.target_drafters.values()):
         from deployments.drafters import check_local_drafters  # brings torch, which this process needs for nothing else
 
         check_local_drafters(config)

@@ -24,6 +24,7 @@ from polydraft.commands import (
     tenants,
     top,
     train,
+    tune,
 )
 from polydraft.commands.common import UsageError
 from polydraft.errors import PolydraftError
@@ -59,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="polydraft", description="Serve one multilingual language model fast, with a small drafter per language."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (serve, generate, explain, bench, evaluate, demo, status, top, drafters, build, tenants, config):
+    shown = serve, generate, explain, bench, evaluate, demo, status, top, drafters, build, tune, tenants, config
+    for module in shown:
         command = commands.add_parser(module.NAME, help=module.HELP, description=module.__doc__)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.configure(command)

@@ -57,6 +57,20 @@ OPTIONS = {
     "status": {"--cluster", "--json", "--ray"},
     "tenants": set(),
     "top": {"--cluster", "--interval", "--once", "--ray"},
+    "tune": {
+        "--columns",
+        "--dtype",
+        "--evaluations",
+        "--languages",
+        "--limit",
+        "--max-draft-tokens",
+        "--max-tokens",
+        "--output",
+        "--prompts",
+        "--seed",
+        "--template",
+        "--threads",
+    },
 }
 COMMANDS = {*OPTIONS, "train"}
 

@@ -58,6 +58,23 @@ def test_a_drafter_with_a_model_may_run_in_the_target_and_lookup_runs_nowhere_el
         load(write(tmp_path, GOOD), ["drafters.look={method: ngram, placement: tier}"])
 
 
+def test_a_target_that_drafts_for_itself_needs_no_model_and_runs_nowhere_else(tmp_path: Path) -> None:
+    own = "drafters.own={method: layer_skip, skip_file: sets/own.json}"
+    config = load(write(tmp_path, GOOD), [own, "drafters.both={method: cascade, placement: target, of: [own, ngram]}"])
+
+    assert config.drafters["own"].placement is Placement.TARGET
+    assert config.drafters["own"].skip_file == Path.cwd() / "sets/own.json"
+    for override, complaint in [
+        ("drafters.own={method: layer_skip, placement: tier}", "method 'layer_skip' runs in the target"),
+        ("drafters.own={method: layer_skip, model: m}", "method 'layer_skip' has none; remove the key"),
+        ("drafters.look={method: ngram, skip_file: s.json}", "skip_file: only method 'layer_skip' has it"),
+        ("drafters.both={method: cascade, of: [own, ngram]}", "its 'own' drafts with the target; set `placement: tar"),
+    ]:
+        with pytest.raises(ConfigError) as refused:
+            load(write(tmp_path, GOOD), [own, override])
+        assert complaint in str(refused.value)
+
+
 def test_drafters_of_a_tier_learn_from_tenants_that_allow_it(tmp_path: Path) -> None:
     tenants = "  free: {adapt_drafters: true}\n  only: {adapt_drafters: true, drafters: [ngram, de]}\n"
     second = "  fr: {method: lm, model: m/fr, languages: [fr]}\n  ngram:"

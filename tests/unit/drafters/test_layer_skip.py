@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.drafters import DrafterConfig, create_drafter
-from engine.drafters.base import DraftSession, DraftWork, UsesTarget
+from engine.drafters.base import DraftSession, DraftVerdict, DraftWork
 from engine.drafters.early_exit import AdaptiveExit
 from engine.drafters.layer_skip import LayerSkipDrafter
 from engine.drafters.skip_file import ChosenSet, SkipFile, read_skip_file
@@ -43,17 +43,32 @@ def test_rounds_without_a_draft_teach_nothing_and_a_threshold_of_none_stays() ->
     assert not never.stops_at(1e-9)
 
 
-def chain(exit_confidence: float, tmp_path: Path) -> tuple[int, ...]:
+def opened(exit_confidence: float, tmp_path: Path) -> LayerSkipDrafter:
+    """With a session 0."""
     config = DrafterConfig(
         "layer_skip", VOCAB_SIZE, skip_file=write_skip_file(tmp_path), exit_confidence=exit_confidence
     )
     drafter, target = create_drafter(config), lone_target()
-    assert isinstance(drafter, UsesTarget)
+    assert isinstance(drafter, LayerSkipDrafter)
     drafter.attach(target)
     target.sequences[0] = [3, 8, 8, 3, 5]
     drafter.open([DraftSession(0, (3, 8, 8, 3, 5), SamplingParams())])
-    (tree,) = drafter.propose([DraftWork(0, 8)])
+    return drafter
+
+
+def chain(exit_confidence: float, tmp_path: Path) -> tuple[int, ...]:
+    (tree,) = opened(exit_confidence, tmp_path).propose([DraftWork(0, 8)])
     return tree.token_ids
+
+
+def test_only_verified_tokens_move_the_threshold(tmp_path: Path) -> None:
+    drafter = opened(0.01, tmp_path)
+    for num_accepted, num_verified, acceptance in ((0, 0, 0.9), (2, 2, 0.95), (0, None, 0.475)):
+        drafter.propose([DraftWork(0, 8)])
+        drafter.observe([DraftVerdict(0, (3,), num_accepted, num_verified=num_verified)])
+        assert drafter.exit_rule.acceptance == pytest.approx(acceptance)
+    drafter.observe([DraftVerdict(0, (3,), 0)])
+    assert drafter.exit_rule.acceptance == pytest.approx(0.475), "a round without a proposal says nothing"
 
 
 def test_the_token_at_which_a_draft_ends_stays_in_it(tmp_path: Path) -> None:

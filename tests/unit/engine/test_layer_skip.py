@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.drafters.allocation import Allocation
+from engine.drafters.cascade import CascadeDrafter
 from engine.drafters.early_exit import AdaptiveExit
 from engine.drafters.layer_skip import LayerSkipDrafter
+from engine.drafters.ngram import NGramDrafter
 from engine.drafters.skip_file import ChosenSet, SkipFile
 from engine.engine import Engine, EngineConfig
 from engine.linears import can_pack
@@ -151,6 +154,20 @@ def test_drafts_are_no_longer_than_what_can_be_committed(target: TargetModel) ->
     (answer,) = generate(engine_with(target, whole, threshold=0.0), [request]).values()
 
     assert [one.num_drafted for one in answer.rounds] == [1]
+
+
+def test_lookup_may_go_on_where_its_drafts_end(target: TargetModel) -> None:
+    own = LayerSkipDrafter(SETS, VOCAB_SIZE, max_nodes=3, eos_token_ids=(1,))
+    cascade = CascadeDrafter(own, NGramDrafter([1, 2], 8), 6, eos_token_ids=(1,), allocation=Allocation(3))
+    scheduler = SchedulerConfig(draft_deadline_s=0.0, max_context=MAX_CONTEXT)
+    config = EngineConfig(num_pages=64, measures_drafts=False, scheduler=scheduler)
+    engine = Engine(target, VERIFIERS["coupled"], config, {"both": cascade})
+    expected = generate(engine, make_requests(4, 0.8, local=PLAIN))
+
+    found = generate(engine, make_requests(4, 0.8, local=LocalDrafting("both", 6)))
+
+    assert texts(found) == texts(expected)
+    assert max(one.num_drafted for answer in found.values() for one in answer.rounds) > 3
 
 
 def test_verifiers_that_weigh_by_the_drafts_law_refuse_it(target: TargetModel) -> None:
