@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks.fuzz.internals import leak
 from deployments.processes import Process
 from polydraft.answers import Answer, Chunk, Finished, Started, TokenLogprobs
+from polydraft.commands.common import NamedPrompt
 from polydraft.commands.demo_sentences import LANGUAGE_NAMES, SENTENCES, demo_prompts
 from polydraft.options import GenerateOptions
 from protos.v1 import generate_pb2 as pb
@@ -34,11 +35,13 @@ LONG_PROMPT = "Translate German to English: " + " ".join(SENTENCES["de"]) + "\n"
 LONG_TOKENS = 200
 
 
-async def _answers(cluster: RunningCluster, speculation: str, temperature: float) -> list[Answer]:
+async def _answers(
+    cluster: RunningCluster, speculation: str, temperature: float, prompts: Sequence[NamedPrompt] = PROMPTS
+) -> list[Answer]:
     async with cluster.client() as client:
         calls = [
             client.generate(p.prompt, speculation=speculation, temperature=temperature, seed=number, max_tokens=48)
-            for number, p in enumerate(PROMPTS)
+            for number, p in enumerate(prompts)
         ]
         return list(await asyncio.gather(*calls))
 
@@ -59,6 +62,23 @@ async def test_each_language_gets_its_drafter_and_drafting_changes_no_token(
     assert all(answer.usage.completion_tokens == len(answer.token_ids) for answer in drafted)
     assert sum(a.speculation.accepted for a in drafted) > sum(a.speculation.rounds for a in drafted) / 2
     assert sum(a.speculation.drafted for a in plain) == 0
+
+
+METHODS = ["ngram_tree", "cascade", "multi_candidate", "cape", "graph", "likeliest"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+async def test_every_method_can_be_named_and_writes_the_same(
+    running_cluster: RunningCluster, temperature: float
+) -> None:
+    prompts = PROMPTS[2::4]  # of three sentences, one a language
+    plain = await _answers(running_cluster, "off", temperature, prompts)
+    for name in METHODS:
+        drafted = await _answers(running_cluster, name, temperature, prompts)
+
+        assert {answer.drafter for answer in drafted} == {name}
+        assert [answer.token_ids for answer in drafted] == [answer.token_ids for answer in plain], name
+        assert sum(answer.speculation.accepted for answer in drafted) > 10, name
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

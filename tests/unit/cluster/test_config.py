@@ -40,6 +40,14 @@ def test_shipped_configurations_load(name: str) -> None:
     assert set(config.tier_drafters) == (set() if name == "single.yaml" else {"de", "fr", "ja", "ru", "zh"})
 
 
+def test_a_tenant_may_let_text_drafters_learn_without_a_folder_for_versions(tmp_path: Path) -> None:
+    drafters = "drafters: {a: {method: ngram_tree}, b: {method: ngram}}"
+    config = load(write(tmp_path, f"target: {{model: m}}\n{drafters}\ntenants: {{acme: {{adapt_drafters: true}}}}"))
+
+    assert config.keeps_text("acme", ["a", "b"]) and not config.keeps_text("acme", ["b"])
+    assert not config.keeps_text("default", ["a"])
+
+
 def test_values_and_derived_tables(tmp_path: Path) -> None:
     config = load(write(tmp_path, GOOD))
 
@@ -129,6 +137,24 @@ def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("target: {model: m}\ndrafters: {de: {method: lm}}", ["drafters.de", "model", "missing"]),
         ("target: {model: m}\ndrafters: {x: {method: eagle}}", ["drafters.x.method", "'eagle'"]),
         ("target: {model: m}\ndrafters: {auto: {method: ngram}}", ["drafters.auto", "choose another"]),
+        ("target: {model: m}\ndrafters: {x: {method: cape, model: d, branching: 1}}", ["branching", "'cape'"]),
+        ("target: {model: m}\ndrafters: {x: {method: ngram, model: d}}", ["model", "'ngram' has none"]),
+        ("target: {model: m}\ndrafters: {x: {method: ngram_tree, placement: tier}}", ["placement", "'ngram_tree'"]),
+        ("target: {model: m}\ndrafters: {x: {method: lm, model: d, models: {de: e}}}", ["models", "beside model"]),
+        ("target: {model: m}\ndrafters: {x: {method: cascade, of: [x]}}", ["of", "two drafters or more"]),
+        ("target: {model: m}\ndrafters: {x: {method: ngram, of: [y, z]}}", ["of", "only method 'cascade'"]),
+        (
+            "target: {model: m}\ndrafters: {x: {method: cascade, of: [y, z], placement: target}, y: {method: ngram}}",
+            ["drafters.x.of", "'z'"],
+        ),
+        (
+            "target: {model: m, verifier: block}\ndrafters: {de: {method: lm, model: d}}",
+            ["target.verifier", "'block'", "'de'", "placement: target"],
+        ),
+        (
+            "target: {model: m}\ndrafters: {x: {method: ngram}}\ntenants: {acme: {adapt_drafters: true}}",
+            ["tenants.acme.adapt_drafters", "ngram_tree"],
+        ),
         (GOOD + "  beta: {default_language: fr}\n", ["tenants.beta", "fr"]),
         (GOOD + "  beta: {drafters: [xx]}\n", ["tenants.beta", "xx", "ngram"]),
         ("target: {model: m}\nlimits: {lease_s: 1}", ["lease_s", "heartbeats"]),

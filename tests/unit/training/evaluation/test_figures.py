@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_speedup_is_the_ratio_of_means_over_questions() -> None:
     assert figures.tokens_per_s(DRAFTED).mean == pytest.approx(7.5)
     assert found.mean == pytest.approx((7 / 3.5 + 8 / (10 / 3)) / 2)
     assert found.std == pytest.approx(abs(2.0 - 2.4) / math.sqrt(2))
+
+
+def test_a_nodes_cost_is_in_steps_of_the_median_plain_answer() -> None:
+    plain = [replace(one, step_s=step_s) for one, step_s in zip(PLAIN, (0.1, 0.2, 0.2, 0.2, 0.2, 9.0), strict=True)]
+    drafted = [replace(DRAFTED[0], drafting_s=0.3, num_nodes=10), replace(DRAFTED[1], drafting_s=0.1, num_nodes=10)]
+
+    assert figures.node_cost(drafted, plain) == pytest.approx(0.4 / 20 / 0.2)
+    assert figures.node_cost([DRAFTED[0]], plain) == 0.0, "nothing was drafted"
 
 
 def test_bench_counts_the_same() -> None:
