@@ -64,7 +64,7 @@ async def test_each_language_gets_its_drafter_and_drafting_changes_no_token(
     assert sum(a.speculation.drafted for a in plain) == 0
 
 
-METHODS = ["ngram_tree", "cascade", "multi_candidate", "cape", "graph", "likeliest"]
+METHODS = ["ngram_tree", "layer_skip", "cascade", "multi_candidate", "cape", "graph", "likeliest"]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
