@@ -5,7 +5,7 @@ One sequence at a time, temperature 0, blocks of up to 8 tokens; plain decoding 
 and the medians of whole answers are compared. Both write the same text, or the benchmark ends with exit status 1.
 
 The deep target is made here: 24 layers of random weights, in which the upper 16 add a hundredth of what they would.
-Trained models of that depth come near it (Draft & Verify skips half of their sublayers), random ones do not.
+Draft & Verify leaves out two fifths to a half of the sublayers of trained models of 40 to 80 layers.
 """
 
 from __future__ import annotations
