@@ -4,8 +4,8 @@ target with its file of sublayers, `python -m benchmarks.layer_skip deep` for on
 One sequence at a time, temperature 0, blocks of up to 8 tokens; plain decoding and drafting take turns on each prompt,
 and the medians of whole answers are compared. Both write the same text, or the benchmark ends with exit status 1.
 
-The deep target is made here: 24 layers of random weights, in which the upper 18 add a hundredth of what they would.
-Trained models of that depth come near it (Draft & Verify skips half of their sublayers), random ones do not.
+The deep target is made here: 24 layers of random weights, in which the upper 16 add a hundredth of what they would.
+Draft & Verify leaves out two fifths to a half of the sublayers of trained models of 40 to 80 layers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from training.recipe import Source
 
 MAX_NODES = 8
 PLAIN, SKIPPING = LocalDrafting(), LocalDrafting("layer_skip", MAX_NODES)
-DEEP_LAYERS, LIVELY_LAYERS, DAMPING = 24, 6, 0.01
+DEEP_LAYERS, LIVELY_LAYERS, DAMPING = 24, 8, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def deep_target() -> TargetModel:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(3.0)
-        model.lm_head.weight.mul_(8.0)  # as sure of itself as a trained model, or drafts would end at once
+        model.lm_head.weight.mul_(8.0)  # as sure of its tokens (0.74) as the demo target (0.63 to 0.73)
         for layer in model.model.layers[LIVELY_LAYERS:]:
             layer.self_attn.o_proj.weight.mul_(DAMPING)
             layer.mlp.down_proj.weight.mul_(DAMPING)

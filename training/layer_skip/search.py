@@ -46,10 +46,11 @@ class Space:
         )
 
     def probes(self) -> list[Bits]:
-        """Nothing; the attention of the upper half; the whole upper half and third."""
-        upper = range((self.num_layers + 1) // 2, self.num_layers)
-        top = range(self.num_layers - self.num_layers // 3, self.num_layers)
-        sets = [NOTHING, SkipSet.of(upper), SkipSet.of(upper, upper), SkipSet.of(top, top)]
+        """Nothing; the upper half's attention; the whole middle half; the whole upper quarter, half, three quarters."""
+        num_layers = self.num_layers
+        upper = [range(num_layers - round(share * num_layers), num_layers) for share in (0.25, 0.5, 0.75)]
+        middle = range(num_layers // 4, num_layers - num_layers // 4)
+        sets = [NOTHING, SkipSet.of(upper[1]), *(SkipSet.of(layers, layers) for layers in (middle, *upper))]
         return list(dict.fromkeys(map(self.bits_of, sets)))
 
 
