@@ -51,3 +51,15 @@ def test_negative_a_node_of_a_graph_judged_by_the_law_of_another_prefix_is_lossy
         law += drawn_from[token] * (acceptance * np.eye(3)[token] + (1 - acceptance) * residual_V)
 
     assert law == pytest.approx([0.66, 0.3, 0.04], abs=EXACT)
+
+
+def test_negative_one_random_number_for_stopping_and_for_acceptance_is_lossy() -> None:
+    """A draft that ends where u exceeds the drafter's confidence, and is judged by the same u where it does not."""
+    law = np.zeros(3)
+    for token in range(3):
+        acceptance, residual_V = one_step(TARGET, DRAFT, token)
+        judged = float(DRAFT[token])
+        accepted = min(judged, acceptance)
+        law += DRAFT[token] * (accepted * np.eye(3)[token] + (judged - accepted) * residual_V + (1 - judged) * TARGET)
+
+    assert law == pytest.approx([0.4, 0.276, 0.324], abs=EXACT)
