@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.drafters.skip_file import FILE_NAME, read_skip_file
+from engine.drafters.text.table import MANIFEST, read_table_manifest
 from training.demo_family import corpus, data, quality, target
 from training.demo_family.corpus import LANGUAGES
 from training.distil import read_records
@@ -51,6 +54,7 @@ def write_card(
         _head(found["target_id"]),
         quality_table(found),
         matrix_section(evaluation),
+        *untrained_section(models),
         _how(recipe, logs, models),
         _commands(),
         f"## Loss\n\n![loss against minutes of computing]({os.path.relpath(picture, models)})\n",
@@ -253,6 +257,8 @@ python -m training.demo_family target    --corpus CORPUS   # again with --work a
 python -m training.demo_family export
 python -m training.demo_family data      --corpus CORPUS
 polydraft train all configs/train/demo.yaml
+polydraft build ngram configs/train/demo.yaml --output models/ngrams --together
+polydraft tune layer-skip models/target --prompts de=FILE.jsonl ...
 python -m training.demo_family quality   --corpus CORPUS
 python -m training.demo_family card
 ```
@@ -262,6 +268,31 @@ large tensors back to the system after each use; with `MALLOC_MMAP_THRESHOLD_=40
 `MALLOC_TRIM_THRESHOLD_=40000000000` in the environment it keeps them, and a step of the target took 1.8 s instead of
 2.2 s.
 """
+
+
+def untrained_section(models: Path) -> list[str]:
+    """What drafts without a trained drafter, as far as it is there."""
+    parts = []
+    tables, skip_file = models / "ngrams", models / "target" / FILE_NAME
+    if (tables / MANIFEST).exists():
+        found = read_table_manifest(tables)
+        size = sum(path.stat().st_size for path in tables.iterdir()) / 1e6
+        parts.append(
+            f"**N-grams** (`ngrams/`, for drafters of method `ngram_tree`): {found.num_ngrams:,} n-grams of up to four "
+            f"tokens, each of which two of {found.num_texts:,} answers hold at least ({found.num_tokens:,} tokens), "
+            f"{size:.1f} MB. The target wrote the answers to prompts like those that the drafters learnt from, in all "
+            "languages; one table for all, as the answers are all English. It holds ids that the target wrote and no "
+            "sentence of the corpus."
+        )
+    if skip_file.exists():
+        sets = read_skip_file(skip_file)
+        parts.append(
+            f"**Sublayers to leave out** (`target/{FILE_NAME}`, for drafters of method `layer_skip`), one set for each "
+            f"of {len(sets.languages)} languages and one for all, chosen by Bayesian optimisation on sentences that "
+            "the target was not trained on."
+        )
+    items = [textwrap.fill(f"- {part}", 120, subsequent_indent="  ") for part in parts]
+    return ["## Without a trained drafter\n\n" + "\n".join(items) + "\n"] if items else []
 
 
 def _mean(values: Sequence[float]) -> float:
