@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cluster.scaling_config import DrafterScaling, Resources, fixed_or_scaled
 from cluster.schema import Count, FilePath, Fraction, Languages, LanguageTag, Names, Section
@@ -21,6 +21,11 @@ class Placement(Enum):
     """Between the target's steps: nothing to send, but its time is the target's."""
 
 
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16)], ...],
+    Field(min_length=1, max_length=16),
+    BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+]
 TEXT_METHODS = frozenset({"ngram", "ngram_tree"})
 """Without a neural model, at next to no cost."""
 IN_TARGET = TEXT_METHODS | {"layer_skip"}
@@ -44,6 +49,8 @@ class DrafterConfig(Section):
     """`layer_skip`: which sublayers; absent: `layer_skip.json` in the target's directory."""
     branching: Annotated[int, Field(ge=1, le=16)] = 4
     """`lm`, `graph`: most children of a node; 1 drafts chains, which some verifiers ask for."""
+    widths: Widths = (4, 2, 2)
+    """`multi_candidate`: children of each node, level by level."""
     of: Names = ()
     """`cascade`: the drafters that draft for each other, the dearest first. It has them for itself."""
     hand_over_after: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -98,6 +105,8 @@ class DrafterConfig(Section):
             raise ValueError("of: a cascade is made of two drafters or more; name them, the dearest first")
         if self.method != "cascade" and (self.of or self.hand_over_after is not None):
             raise ValueError(f"{'of' if self.of else 'hand_over_after'}: only method 'cascade' has it; remove the key")
+        if "widths" in self.model_fields_set and self.method != "multi_candidate":
+            raise ValueError("widths: only method 'multi_candidate' has it; remove the key")
         if "branching" in self.model_fields_set and self.method not in ("lm", "graph"):
             raise ValueError(f"branching: method '{self.method}' has a shape of its own; remove the key")
         if self.method != "layer_skip" and self.skip_file is not None:

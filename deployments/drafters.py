@@ -33,6 +33,7 @@ def _settings(config: Config, name: str, device: str, model: Path | None = None,
         models=drafter.models,
         max_nodes=drafter.max_draft_tokens,
         branching=drafter.branching,
+        widths=drafter.widths,
         device=device,
         draws=draws,
         # What leaves a cascade follows the law of its first; the others only guess.

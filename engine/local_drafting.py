@@ -64,6 +64,8 @@ class LocalDrafters:
 
     def _meet(self, name: str, sequences: Iterable[Sequence]) -> None:
         new = [sequence for sequence in sequences if self._drafter_of.get(sequence.id) != name]
+        if not new:
+            return
         for sequence in new:
             self.close(sequence.id)
             self._drafter_of[sequence.id] = name

@@ -40,10 +40,11 @@ class TextHistory:
 
     def append(self, token: int) -> None:
         tokens = self.tokens
-        for place in self._automaton.occurrences((), 1):
-            length = min(place.length, _LONGEST)
+        repeated = self._automaton.longest_repeated()
+        if repeated is not None:
+            length = min(repeated[0], _LONGEST)
             self._looks[length] = _FORGET * self._looks[length] + 1.0
-            self._true[length] = _FORGET * self._true[length] + (tokens[place.follower] == token)
+            self._true[length] = _FORGET * self._true[length] + (tokens[repeated[1]] == token)
         if len(tokens) >= 2:
             self.ngrams.add(tokens[-2], tokens[-1], token)
         self._automaton.append(token)

@@ -51,6 +51,13 @@ class SuffixAutomaton:
         self._note_end(state, len(self.tokens))
         self.tokens.append(token)
 
+    def longest_repeated(self) -> tuple[int, int] | None:
+        """Length of the longest suffix that occurs earlier, and the position behind its latest earlier place."""
+        state = self._link[self._whole]
+        if state <= _ROOT:
+            return None
+        return self._length[state], self._end_before[state] + 1
+
     def occurrences(self, more: Sequence[int], most: int) -> list[Occurrence]:
         """Of the longest suffixes of the sequence and `more` behind it that occur earlier: the latest place of each.
 

@@ -138,6 +138,8 @@ def test_overrides_come_after_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("target: {model: m}\ndrafters: {x: {method: eagle}}", ["drafters.x.method", "'eagle'"]),
         ("target: {model: m}\ndrafters: {auto: {method: ngram}}", ["drafters.auto", "choose another"]),
         ("target: {model: m}\ndrafters: {x: {method: cape, model: d, branching: 1}}", ["branching", "'cape'"]),
+        ("target: {model: m}\ndrafters: {x: {method: lm, model: d, widths: [2]}}", ["widths", "multi_candidate"]),
+        ("target: {model: m}\ndrafters: {x: {method: multi_candidate, model: d, widths: [0]}}", ["widths", "0"]),
         ("target: {model: m}\ndrafters: {x: {method: ngram, model: d}}", ["model", "'ngram' has none"]),
         ("target: {model: m}\ndrafters: {x: {method: ngram_tree, placement: tier}}", ["placement", "'ngram_tree'"]),
         ("target: {model: m}\ndrafters: {x: {method: lm, model: d, models: {de: e}}}", ["models", "beside model"]),

@@ -52,6 +52,8 @@ def test_the_automaton_finds_what_a_search_finds(tokens: list[int], more: list[i
         assert not found
     else:
         assert found[0].length == expected[0] and found[0].follower in expected[1]
+    repeated = longest_repeated(tokens, [])
+    assert automaton_of(tokens).longest_repeated() == (None if repeated is None else (repeated[0], max(repeated[1])))
     for place in found:
         assert (tokens + more)[-place.length :] == tokens[place.follower - place.length : place.follower]
 
