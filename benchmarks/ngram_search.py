@@ -89,7 +89,7 @@ class Puct:
     def _expanded(self, node: _Node) -> dict[int, _Node]:
         if node.children is None:
             likely = self._sources.following(node.place)
-            node.children = {token: _Node(self._sources.behind(node.place, token), p) for token, p in likely.items()}
+            node.children = {token: _Node(self._sources.behind(node.place, token), p) for token, p in likely}
         return node.children
 
     def _rollout(self, node: _Node, depth: int) -> float:

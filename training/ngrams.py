@@ -71,7 +71,7 @@ def build_table(
         )
     counted = {length: _count(texts, length, settings.min_texts) for length in range(1, MAX_CONTEXT + 1)}
     least = _least_seen(counted.values(), settings.max_ngrams)
-    arrays = {length: counts.arrays(least, vocab_size) for length, counts in counted.items()}
+    arrays = {length: counts.arrays(length, least, vocab_size) for length, counts in counted.items()}
     manifest = TableManifest(
         language=language,
         target_id=target_id(target),
@@ -94,12 +94,13 @@ class _Counts:
     totals_G: Ints
     """How often the context was seen, with what was left out."""
 
-    def arrays(self, least: int, vocab_size: int) -> Mapping[str, NDArray[np.generic]]:
+    def arrays(self, length: int, least: int, vocab_size: int) -> Mapping[str, NDArray[np.generic]]:
         """As a table holds them, without contexts that were seen less often than `least`."""
         probs_G = np.rint(SCALE * (self.counts_G - _DISCOUNT) / self.totals_G)
         kept_G = (probs_G >= 1) & (self.totals_G >= least) & (_ranks(self.contexts_G) < _MOST_FOLLOWERS)
         contexts_C, starts_C = np.unique(self.contexts_G[kept_G], return_index=True)
         return {
+            "ranges": _ranges(contexts_C, length, vocab_size),
             "contexts": contexts_C,
             "starts": np.append(starts_C, kept_G.sum()).astype(np.uint32),
             "followers": self.followers_G[kept_G].astype(np.uint16 if vocab_size <= 1 << 16 else np.uint32),
@@ -133,7 +134,7 @@ def _ngrams(texts: Iterable[Sequence[int]], length: int) -> tuple[NDArray[np.uin
         if len(ids) > length:
             packed = ids[: len(ids) - length].copy()
             for place in range(1, length):
-                packed = packed << np.uint64(ID_BITS) | ids[place : len(ids) - length + place]
+                packed |= ids[place : len(ids) - length + place] << np.uint64(place * ID_BITS)
             contexts.append(packed)
             followers.append(ids[length:].astype(np.int64))
             numbers.append(np.full(len(packed), number))
@@ -145,6 +146,12 @@ def _totals(contexts_G: NDArray[np.uint64], counts_G: Ints) -> Ints:
     _, context_of_G = np.unique(contexts_G, return_inverse=True)
     totals: Ints = np.bincount(context_of_G, weights=counts_G).astype(np.int64)[context_of_G]
     return totals
+
+
+def _ranges(contexts_C: NDArray[np.uint64], length: int, vocab_size: int) -> NDArray[np.uint32]:
+    """Where the contexts begin whose last token, which is in their highest bits, is 0, 1, ...; and where they end."""
+    last_C = (contexts_C >> np.uint64(ID_BITS * (length - 1))).astype(np.int64)
+    return np.searchsorted(last_C, np.arange(vocab_size + 1)).astype(np.uint32)
 
 
 def _ranks(contexts_G: NDArray[np.uint64]) -> Ints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from typing import NamedTuple
 
 from engine.drafters.text.sources import Place, Sources
 from engine.tree import TokenTree
@@ -13,17 +12,9 @@ _LEAST = 0.02
 _MOST_CHILDREN = 4
 
 
-class _Candidate(NamedTuple):
-    """A node that may come next: ordered by the first two fields, which no two share."""
-
-    negative_prob: float
-    """Of its path."""
-    order: int
-    token: int
-    parent: int
-    rank: int
-    behind: Place
-    """Its parent's."""
+_Candidate = tuple[float, int, int, int, int, Place]
+"""A node that may come next: its path's probability (negative: a heap gives the least), a number that no two share, its
+token, parent and rank, and where its parent's path ends. A plain tuple, as a tree makes dozens."""
 
 
 def likeliest_tree(sources: Sources, start: Place, max_nodes: int, ends: frozenset[int]) -> TokenTree:
@@ -36,19 +27,19 @@ def likeliest_tree(sources: Sources, start: Place, max_nodes: int, ends: frozens
 
     def expand(node: int, prob: float, place: Place) -> None:
         nonlocal num_added
-        least = _LEAST / prob
-        likely = [(-share, token) for token, share in sources.following(place).items() if share >= least]
-        for rank, (negative_share, token) in enumerate(sorted(likely)[:_MOST_CHILDREN]):
+        for rank, (token, share) in enumerate(sources.following(place)[:_MOST_CHILDREN]):
+            if prob * share < _LEAST:
+                break
             num_added += 1
-            heapq.heappush(waiting, _Candidate(prob * negative_share, num_added, token, node, rank, place))
+            heapq.heappush(waiting, (-prob * share, num_added, token, node, rank, place))
 
     if max_nodes > 0:
         expand(-1, 1.0, start)
     while waiting and len(token_ids) < max_nodes:
-        chosen = heapq.heappop(waiting)
-        token_ids.append(chosen.token)
-        parents.append(chosen.parent)
-        ranks.append(chosen.rank)
-        if chosen.token not in ends and len(token_ids) < max_nodes:
-            expand(len(token_ids) - 1, -chosen.negative_prob, sources.behind(chosen.behind, chosen.token))
+        negative_prob, _, token, parent, rank, place = heapq.heappop(waiting)
+        token_ids.append(token)
+        parents.append(parent)
+        ranks.append(rank)
+        if token not in ends and len(token_ids) < max_nodes:
+            expand(len(token_ids) - 1, -negative_prob, sources.behind(place, token))
     return TokenTree(tuple(token_ids), tuple(parents), tuple(ranks))

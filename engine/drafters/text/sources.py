@@ -40,9 +40,10 @@ class Sources:
         """The end of the sequence with assumed tokens behind it."""
         return Place(tuple(assumed), tuple(self.history.places(assumed)))
 
-    def following(self, place: Place) -> dict[int, float]:
-        """What may follow, with probabilities that sum to 1 at most."""
+    def following(self, place: Place) -> Sequence[tuple[int, float]]:
+        """What may follow, with probabilities that sum to 1 at most; the likeliest first."""
         history = self.history
+        context = (*history.tokens[-MAX_CONTEXT:], *place.behind)[-MAX_CONTEXT:]
         likely: dict[int, float] = {}
         left = 1.0
         for occurrence in place.occurrences:
@@ -51,17 +52,20 @@ class Sources:
                 claimed = left * history.repeats(occurrence.length)
                 likely[token] = claimed
                 left -= claimed
-        context = (*history.tokens[-MAX_CONTEXT:], *place.behind)[-MAX_CONTEXT:]
         if len(context) >= 2:
             for ngrams in (history.ngrams, self.served):
-                if ngrams is not None:
-                    left = _share_out(likely, left, ngrams.following(context[-2], context[-1]).items())
-        if self.table is not None:
-            _share_out(likely, left, self.table.following(context))
-        return likely
+                if ngrams is not None and (shares := ngrams.following(context[-2], context[-1])):
+                    left = _share_out(likely, left, shares.items())
+        by_table = self.table.following(context) if self.table is not None else ()
+        if not likely:
+            return by_table
+        _share_out(likely, left, by_table)
+        return sorted(likely.items(), key=_unlikelihood)
 
     def behind(self, place: Place, token: int) -> Place:
         """One token on."""
+        if not place.occurrences:
+            return Place((*place.behind, token), ())
         going_on = tuple(
             Occurrence(occurrence.length + 1, occurrence.follower + 1)
             for occurrence in place.occurrences
@@ -73,6 +77,11 @@ class Sources:
         """Of the sequence; where that ends, what stands behind it is read on, so a loop goes round."""
         tokens = self.history.tokens
         return tokens[position] if position < len(tokens) else place.behind[position - len(tokens)]
+
+
+def _unlikelihood(item: tuple[int, float]) -> tuple[float, int]:
+    """Of equals the lower id comes first."""
+    return -item[1], item[0]
 
 
 def _share_out(likely: dict[int, float], left: float, shares: Iterable[tuple[int, float]]) -> float:

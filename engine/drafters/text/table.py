@@ -1,8 +1,10 @@
 """N-grams of a language in files that are memory-mapped: what follows one, two or three tokens, with probabilities.
 
-A directory with `ngrams.json` and, for each length of context, four arrays (`.npy`): the contexts packed into 64 bits
-and sorted, where the followers of each begin, the followers, and their probabilities in 255ths. The likeliest follower
-stands first. What their probabilities lack to 1 is left to shorter contexts (absolute discounting: Ney et al. 1994).
+A directory with `ngrams.json` and, for each length of context, five arrays (`.npy`): where the contexts begin that end
+with each token, the contexts packed into 64 bits and sorted, where the followers of each begin, the followers, and
+their probabilities in 255ths. A lookup so goes to two or three places in memory, which after a step of the target is
+what it costs. The likeliest follower stands first. What their probabilities lack to 1 is left to shorter contexts
+(absolute discounting: Ney et al. 1994).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ MAX_CONTEXT = 3
 ID_BITS = 21
 """Three ids fit 63 bits."""
 SCALE = 255
-_ARRAYS = ("contexts", "starts", "followers", "probabilities")
+_ARRAYS = ("ranges", "contexts", "starts", "followers", "probabilities")
 _CACHED = 1 << 16
 _MOST_FOLLOWERS = 8
 _LITTLE = 0.05
@@ -45,9 +47,9 @@ class TableManifest:
 
 
 def pack(context: Sequence[int]) -> int:
-    """Up to three ids in one number."""
+    """Up to three ids in one number, the last one in its highest bits: contexts that end alike stand together."""
     key = 0
-    for token in context:
+    for token in reversed(context):
         key = key << ID_BITS | token
     return key
 
@@ -106,10 +108,11 @@ class NGramTable:
         return tuple((token, -negative) for negative, token in best)
 
     def _seen_behind(self, context: tuple[int, ...]) -> list[tuple[int, float]]:
-        contexts, starts, followers, probabilities = self._arrays[len(context)]
+        ranges, contexts, starts, followers, probabilities = self._arrays[len(context)]
+        first, end = ranges[context[-1]], ranges[context[-1] + 1]
         key = pack(context)
-        place = bisect_left(contexts, key)
-        if place == len(contexts) or contexts[place] != key:
+        place = bisect_left(contexts, key, first, end)
+        if place == end or contexts[place] != key:
             return []
         here = slice(starts[place], starts[place + 1])
         likely = zip(followers[here].tolist(), probabilities[here].tolist(), strict=True)
@@ -125,9 +128,11 @@ def _open(directory: Path, length: int, vocab_size: int) -> tuple[memoryview, ..
             arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read ({type(error).__name__}); build the table again") from None
-    contexts, starts, followers, probabilities = arrays
+    ranges, contexts, starts, followers, probabilities = arrays
     fits = (
         contexts.dtype == np.uint64
+        and len(ranges) == vocab_size + 1
+        and ranges[-1] == len(contexts)
         and all(array.ndim == 1 for array in arrays)
         and len(starts) == len(contexts) + 1
         and len(followers) == len(probabilities) == (int(starts[-1]) if len(starts) else 0)

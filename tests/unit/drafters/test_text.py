@@ -144,7 +144,9 @@ def test_memory_is_bounded_and_the_oldest_go_first() -> None:
 def arrays_of(ngrams: dict[tuple[int, ...], dict[int, float]]) -> dict[str, np.ndarray]:
     contexts = sorted(ngrams, key=pack)
     shares = [sorted(ngrams[context].items(), key=lambda item: -item[1]) for context in contexts]
+    ends = [context[-1] for context in contexts]
     return {
+        "ranges": np.searchsorted(ends, np.arange(VOCAB + 1)).astype(np.uint32),
         "contexts": np.array([pack(context) for context in contexts], dtype=np.uint64),
         "starts": np.cumsum([0, *map(len, shares)]).astype(np.uint32),
         "followers": np.array([token for some in shares for token, _ in some], dtype=np.uint16),
@@ -187,7 +189,7 @@ def test_broken_tables_are_refused_by_name(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere/ngrams\.json is no manifest .*polydraft build ngram"):
         NGramTable(tmp_path / "nowhere", VOCAB)
     with pytest.raises(ValueError, match="contexts of 1 do not fit"):
-        NGramTable(table, vocab_size=6)
+        NGramTable(table, vocab_size=49)
     np.save(table / "starts.2.npy", np.zeros(5, dtype=np.uint32))
     with pytest.raises(ValueError, match=r"contexts of 2 do not fit each other .*build it again"):
         NGramTable(table, VOCAB)
