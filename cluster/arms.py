@@ -4,8 +4,8 @@ An *arm* is a drafter, or none. What an arm is worth is its tokens a second:
 
     rate = tokens a round / seconds a round
 
-Seconds belong to the arm and the machine; they are kept in proportion to one another, so that what is known of an arm
-that is seldom used keeps up with the load. Tokens belong to the text: they are kept for each language and each task (a
+Seconds belong to the arm and the machine; they are counted in what the same round would have taken without drafts, which
+the target foretells, so that what is known of an arm that is seldom used keeps up with the load. Tokens belong to the text: they are kept for each language and each task (a
 tenant), and a request believes that its text is like that of one language or another (Hedge with a fixed share:
 Herbster and Warmuth 1998; for drafters 2510.20064). It begins by believing in its own language, and follows what its
 rounds bring, so that a text that goes on in another language is soon drafted for as such. On top of that stands what
@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 
 OFF_ARM = ""
 """Plain decoding: one token a round."""
-_FORGET_TOKENS, _FORGET_SECONDS, _FORGET_PACE = 0.999, 0.98, 0.9
+_FORGET_TOKENS, _FORGET_SECONDS = 0.999, 0.98
+_ASSUMED_SECONDS = 4.0
+"""As how many rounds counts what is assumed of an arm's seconds."""
 _FORGET_OWN = 0.95
 """Of a request's rounds: about the last twenty count."""
 _TRUST_PROFILE = 15.0
@@ -99,10 +101,10 @@ class ArmRecords:
         self.languages = tuple(languages)
         self._by_language: defaultdict[tuple[str, str], _Average] = defaultdict(_Average)
         self._by_task: defaultdict[tuple[str, str, str], _Average] = defaultdict(_Average)
-        self._log_seconds = {arm.name: _Average(math.log(arm.seconds), 1.0) for arm in arms}
-        """Of rounds, in proportion to each other."""
-        self._log_pace = _Average()
-        """Of the seconds of a plain round at present."""
+        self._log_seconds = {
+            arm.name: _Average(_ASSUMED_SECONDS * math.log(arm.seconds), _ASSUMED_SECONDS) for arm in arms
+        }
+        """Of rounds, in plain ones."""
         self._openings = {arm.name: _Average(arm.opening, 1.0) for arm in arms}
         self._starts: defaultdict[tuple[str, str], int] = defaultdict(int)
         """Requests of a language that began with an arm."""
@@ -135,19 +137,16 @@ class ArmRecords:
         self._by_language[language, arm].observe(tokens, _FORGET_TOKENS)
         self._by_task[task, language, arm].observe(tokens, _FORGET_TOKENS)
 
-    def observe_seconds(self, arm: str, seconds: float, *, is_opening: bool) -> None:
-        """A round took so long; the first one after a change also tells what the change cost."""
+    def observe_seconds(self, arm: str, relative: float, *, is_opening: bool) -> None:
+        """A round took so long, in plain rounds; the first one after a change also tells what the change cost."""
         usual = self.seconds(arm)
-        log_pace = self._log_pace.with_prior(math.log(seconds / usual), 1e-6)
-        proportion = seconds / math.exp(log_pace)
         if is_opening:
-            self._openings[arm].observe(max(proportion - usual, 0.0), _FORGET_SECONDS)
-            return
-        # In logarithms, and no further than this at once: a round that took ten times as long says something of the
-        # machine, not of the arm.
-        step = min(max(math.log(proportion / usual), -1.0), 1.0)
-        self._log_seconds[arm].observe(math.log(usual) + step, _FORGET_SECONDS)
-        self._log_pace.observe(log_pace + step, _FORGET_PACE)
+            self._openings[arm].observe(max(relative - usual, 0.0), _FORGET_SECONDS)
+        elif arm != OFF_ARM:
+            # In logarithms, and no further than this at once: a round that took ten times as long says something of
+            # the machine, not of the arm.
+            step = min(max(math.log(relative / usual), -1.0), 1.0)
+            self._log_seconds[arm].observe(math.log(usual) + step, _FORGET_SECONDS)
 
 
 @dataclass(slots=True)
@@ -224,11 +223,18 @@ class ArmChooser:
         return self._rate(arm, 0.0)
 
     def observe(
-        self, tokens: int, seconds: float, shadows: Mapping[str, int] | None = None, *, was_drafted: bool = True
+        self,
+        tokens: int,
+        seconds: float,
+        plain_seconds: float,
+        shadows: Mapping[str, int] | None = None,
+        *,
+        was_drafted: bool = True,
     ) -> None:
         """A round of the current arm: tokens that it committed; `shadows` are what other arms would have.
 
-        Without `was_drafted` the target did not ask for drafts: the round tells of plain decoding.
+        `plain_seconds`: what it would have taken without drafts; 0 if nobody knows. Without `was_drafted` the target
+        did not ask for drafts: the round tells of plain decoding.
         """
         arm = self.current if was_drafted else OFF_ARM
         use = self._own[arm].use
@@ -236,13 +242,13 @@ class ArmChooser:
         use.rounds += 1
         use.tokens += tokens
         use.seconds += seconds
+        if seconds > 0 and plain_seconds > 0:
+            is_opening = was_drafted and self._is_opening
+            self._records.observe_seconds(arm, seconds / plain_seconds, is_opening=is_opening)
         if was_drafted:
-            self._records.observe_seconds(arm, seconds, is_opening=self._is_opening)
             if not self._is_opening:
                 self._learn(arm, tokens)
             self._is_opening = False
-        else:
-            self._records.observe_seconds(OFF_ARM, seconds, is_opening=False)
         for name, would_be in (shadows or {}).items():
             if name in self._own and name != arm:
                 self._own[name].use.shadow_rounds += 1

@@ -73,10 +73,12 @@ class DrafterChooser:
     def observe(self, verdict: Verdict) -> None:
         """A round after the prefill has ended. One that a drafter before the present one drafted for tells of none."""
         is_of_present = verdict.drafter in (OFF_ARM, self._chooser.current)
-        if is_of_present and verdict.token_ids and verdict.seconds > 0:
+        if is_of_present and verdict.token_ids:
             shadows = {s.drafter: s.num_tokens // s.num_rounds for s in verdict.shadows if s.num_rounds}
             was_drafted = verdict.drafter != OFF_ARM
-            self._chooser.observe(len(verdict.token_ids), verdict.seconds, shadows, was_drafted=was_drafted)
+            self._chooser.observe(
+                len(verdict.token_ids), verdict.seconds, verdict.plain_seconds, shadows, was_drafted=was_drafted
+            )
 
     def wrote(self, text: str) -> None:
         """The answer goes on with this; now and then its last words are looked at."""

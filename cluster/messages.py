@@ -156,6 +156,8 @@ class Verdict:
     """Whose block the round had, be it empty, or waited for; empty: it was not to be drafted."""
     seconds: float = 0.0
     """That the round took at the target, its wait for the block included."""
+    plain_seconds: float = 0.0
+    """That it would have taken without any drafts; 0: the target does not know yet."""
     shadows: tuple[ShadowScore, ...] = ()
     """Found out since the last verdict, if they were asked for."""
 

@@ -240,6 +240,7 @@ def _verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         logprobs=map(logprobs_to_pb, verdict.logprobs),
         drafter=verdict.drafter,
         seconds=verdict.seconds,
+        plain_seconds=verdict.plain_seconds,
         shadows=[
             pb.ShadowScore(drafter=score.drafter, rounds=score.num_rounds, tokens=score.num_tokens)
             for score in verdict.shadows
@@ -266,6 +267,7 @@ def _verdict_from_pb(verdict: pb.Verdict) -> Verdict:
         logprobs=tuple(map(_logprobs_from_pb, verdict.logprobs)),
         drafter=verdict.drafter,
         seconds=verdict.seconds if math.isfinite(verdict.seconds) else 0.0,
+        plain_seconds=verdict.plain_seconds if math.isfinite(verdict.plain_seconds) else 0.0,
         shadows=tuple(ShadowScore(score.drafter, score.rounds, score.tokens) for score in verdict.shadows),
     )
 

@@ -296,5 +296,6 @@ def _verdict(outcome: StepOutcome) -> Verdict:
         logprobs=tuple(TokenLogprobs(one.logprob, one.top_ids, one.top_logprobs) for one in outcome.logprobs),
         drafter=outcome.drafter,
         seconds=outcome.seconds,
+        plain_seconds=outcome.plain_seconds,
         shadows=tuple(ShadowScore(name, score.num_rounds, score.num_tokens) for name, score in outcome.shadows.items()),
     )

@@ -105,6 +105,12 @@ class StepCost:
         per_context, per_row, per_step = self._fit.fit().tolist()
         return per_context, per_row, per_step
 
+    def foretell(self, num_rows: int, num_context: int) -> float:
+        """Seconds of such a step at the present pace, by the last fit; 0 while too little is known."""
+        if self._fit.num_observed <= TRUSTED_STEPS:
+            return 0.0
+        return self.pace * self._fit.foretell(np.array([num_context, num_rows, 1.0]))
+
     def fixed_rows(self, num_context: int) -> float:
         """How many rows take as long as all of a step but its rows, by the last fit; 0 before the first."""
         per_context, per_row, per_step = self._fit.coefficients.tolist()

@@ -83,6 +83,8 @@ class StepOutcome:
     """Whose block the round had, be it empty, or waited for; empty: it was not to be drafted."""
     seconds: float = 0.0
     """Since the sequence's last round, or since it could go on; what it waited for its block is in them."""
+    plain_seconds: float = 0.0
+    """Of such a step without any drafts, foretold; 0 while too little is known."""
     shadows: Mapping[str, ShadowScore] = field(default_factory=dict)
     """How drafters would have fared that the sequence has scored: what was found out since its last round."""
 
@@ -138,6 +140,8 @@ class Engine:
         self._stood_still = False
         """Whether this step began later than it could have, had its blocks been there."""
         self.counters = EngineCounters(prefixes=self.scheduler.prefixes.counters)
+        self._plain_s = 0.0
+        """Foretold of this step, had it no drafts."""
         self._arrivals = count()
         self._moves: list[tuple[int, int]] = []
         """Slots whose KV this step's accepted paths leave, and where it belongs."""
@@ -232,6 +236,8 @@ class Engine:
         started_s = self.clock()
         wait_s = self._measure_wait(plan.work, started_s)
         choices = self._choose(plan.work)
+        num_context = sum(len(item.sequence.token_ids) for item in plan.work)
+        self._plain_s = self.draft_lengths.cost.foretell(len(plan.work), num_context)
         outcomes = self._commit(plan.work, choices)
         self._measure_step(plan.work, sum(len(outcome.token_ids) for outcome in outcomes), started_s, wait_s)
         return outcomes, 0.0
@@ -331,10 +337,11 @@ class Engine:
             late_draft=item.late_draft,
             draft_ahead=self._stood_still and self.draft_lengths.mode is Mode.AHEAD,
             num_found=min(num_found, sequence.request.prompt_length),
-            correction=_correction(base_length, choice, num_accepted),
+            correction=choice.correction(base_length, num_accepted),
             logprobs=choice.logprobs[: len(token_ids)],
             drafter=sequence.drafting.drafter if item.had_block or item.late_draft else "",
             seconds=seconds,
+            plain_seconds=self._plain_s,
             shadows=self.shadows.take(sequence.id),
         )
 
@@ -437,10 +444,3 @@ class Engine:
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages, sequences and counters agree."""
         self.scheduler.check_integrity()
-
-
-def _correction(base_length: int, choice: Choice, num_accepted: int) -> Correction | None:
-    """What stands at the end of the walk, unless the answer ends before it."""
-    if choice.likely is None or num_accepted < len(choice.path):
-        return None
-    return Correction(base_length + num_accepted, choice.likely)

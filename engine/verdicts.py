@@ -14,7 +14,7 @@ import torch
 from polydraft_kernels.packing import PackedTrees, SamplingRows, Walk
 from torch import Tensor
 
-from engine.corrections import LikelyTokens, is_overruled, likeliest_tokens, read_likely
+from engine.corrections import Correction, LikelyTokens, is_overruled, likeliest_tokens, read_likely
 from engine.logprobs import TokenLogprobs, token_logprobs
 from engine.sampling import SamplingParams
 from engine.scheduler import Work
@@ -34,6 +34,12 @@ class Choice:
     """One a token, if the sequence asks for them."""
     is_sound: bool = True
     """Whether the model gave numbers; otherwise there are no tokens."""
+
+    def correction(self, base_length: int, num_accepted: int) -> Correction | None:
+        """What stands at the end of the walk from `base_length`, unless the answer ends before it."""
+        if self.likely is None or num_accepted < len(self.path):
+            return None
+        return Correction(base_length + num_accepted, self.likely)
 
 
 UNSOUND = Choice((), (), is_sound=False)

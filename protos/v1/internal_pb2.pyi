@@ -138,7 +138,7 @@ class TokenTree(_message.Message):
     def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., parents: _Optional[_Iterable[int]] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction", "logprobs", "drafter", "seconds", "shadows")
+    __slots__ = ("base_length", "token_ids", "num_accepted", "num_drafted", "length", "hash", "finish_reason", "round", "late_draft", "error", "error_message", "draft_nodes", "draft_ahead", "cached_prompt_tokens", "correction", "logprobs", "drafter", "seconds", "plain_seconds", "shadows")
     BASE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +157,7 @@ class Verdict(_message.Message):
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SHADOWS_FIELD_NUMBER: _ClassVar[int]
     base_length: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -176,8 +177,9 @@ class Verdict(_message.Message):
     logprobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.TokenLogprobs]
     drafter: str
     seconds: float
+    plain_seconds: float
     shadows: _containers.RepeatedCompositeFieldContainer[ShadowScore]
-    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ..., drafter: _Optional[str] = ..., seconds: _Optional[float] = ..., shadows: _Optional[_Iterable[_Union[ShadowScore, _Mapping]]] = ...) -> None: ...
+    def __init__(self, base_length: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_accepted: _Optional[int] = ..., num_drafted: _Optional[int] = ..., length: _Optional[int] = ..., hash: _Optional[int] = ..., finish_reason: _Optional[_Union[_types_pb2.FinishReason, str]] = ..., round: _Optional[int] = ..., late_draft: _Optional[bool] = ..., error: _Optional[_Union[_types_pb2.ErrorCode, str]] = ..., error_message: _Optional[str] = ..., draft_nodes: _Optional[int] = ..., draft_ahead: _Optional[bool] = ..., cached_prompt_tokens: _Optional[int] = ..., correction: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprobs, _Mapping]]] = ..., drafter: _Optional[str] = ..., seconds: _Optional[float] = ..., plain_seconds: _Optional[float] = ..., shadows: _Optional[_Iterable[_Union[ShadowScore, _Mapping]]] = ...) -> None: ...
 
 class ShadowScore(_message.Message):
     __slots__ = ("drafter", "rounds", "tokens")

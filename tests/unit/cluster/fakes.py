@@ -258,6 +258,7 @@ class FakeTarget(FakePeer):
                 late_draft=late,
                 drafter=self.drafter,
                 seconds=1.0,
+                plain_seconds=1.0,
                 cached_prompt_tokens=2 if is_prefill else 0,
                 logprobs=self._logprobs(channel, len(sequence), tokens),
                 correction=b"law" if channel.opened.correction_top_k and accepted < len(draft) else b"",

@@ -171,7 +171,17 @@ def test_rounds_of_the_drafter_before_and_rounds_without_a_draft_count_for_neith
 
     def round_of(drafter: str, tokens: int, shadows: tuple[ShadowScore, ...] = ()) -> Verdict:
         return Verdict(
-            10, tuple(range(tokens)), 0, 0, 10 + tokens, 0, 1, drafter=drafter, seconds=0.01, shadows=shadows
+            10,
+            tuple(range(tokens)),
+            0,
+            0,
+            10 + tokens,
+            0,
+            1,
+            drafter=drafter,
+            seconds=0.01,
+            plain_seconds=0.01,
+            shadows=shadows,
         )
 
     chooser.observe(round_of("lookup", 5))
