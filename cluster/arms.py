@@ -4,12 +4,12 @@ An *arm* is a drafter, or none. What an arm is worth is its tokens a second:
 
     rate = tokens a round / seconds a round
 
-Seconds belong to the arm and the machine; they are counted in what the same round would have taken without drafts, which
-the target foretells, so that what is known of an arm that is seldom used keeps up with the load. Tokens belong to the text: they are kept for each language and each task (a
-tenant), and a request believes that its text is like that of one language or another (Hedge with a fixed share:
-Herbster and Warmuth 1998; for drafters 2510.20064). It begins by believing in its own language, and follows what its
-rounds bring, so that a text that goes on in another language is soon drafted for as such. On top of that stands what
-each arm brought in this very request, the latest rounds most.
+Seconds belong to the arm and the machine; they are counted in what the same round would have taken without drafts,
+which the target foretells, so that what is known of an arm that is seldom used keeps up with the load. Tokens belong to
+the text: they are kept for each language and each task (a tenant), and a request believes that its text is like that of
+one language or another (Hedge with a fixed share: Herbster and Warmuth 1998; for drafters 2510.20064). It begins by
+believing in its own language, and follows what its rounds bring, so that a text that goes on in another language is
+soon drafted for as such. On top of that stands what each arm brought in this very request, the latest rounds most.
 """
 
 from __future__ import annotations

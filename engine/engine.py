@@ -229,7 +229,7 @@ class Engine:
         """One round for every sequence that can run; without one, seconds until a deadline (None: until input)."""
         self._choose_lengths()
         self.local_drafters.draft(self.scheduler.sequences.values())
-        self.shadows.propose(self.scheduler.sequences.values())
+        self.shadows.propose(self.scheduler.sequences.values(), self.draft_lengths.first_length)
         plan = self.scheduler.plan(self.clock())
         if not plan.work:
             return [], plan.wait_s

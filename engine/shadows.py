@@ -9,7 +9,7 @@ estimate.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
@@ -52,8 +52,11 @@ class Shadows:
         self._scores: defaultdict[int, dict[str, ShadowScore]] = defaultdict(dict)
         """Not yet taken."""
 
-    def propose(self, sequences: Iterable[Sequence]) -> None:
-        """Every drafter that is to be scored on one of these, and has no proposal open, makes one."""
+    def propose(self, sequences: Iterable[Sequence], length_of: Callable[[str, int], int]) -> None:
+        """Every drafter that is to be scored on one of these, and has no proposal open, makes one.
+
+        `length_of` (drafter, most): how many nodes its blocks have; a longer one would score what is not drafted.
+        """
         due: defaultdict[str, list[Sequence]] = defaultdict(list)
         for sequence in sequences:
             if sequence.request.shadows and sequence.can_draft and sequence.round % SHADOW_EVERY == 0:
@@ -62,7 +65,10 @@ class Shadows:
                     if (name, sequence.id) not in self._proposals:
                         due[name].append(sequence)
         for name, of_drafter in due.items():
-            work = [DraftWork(-s.id, min(SHADOW_NODES, s.request.max_draft_nodes), s.round) for s in of_drafter]
+            num_nodes = length_of(name, SHADOW_NODES)
+            if num_nodes == 0:
+                continue
+            work = [DraftWork(-s.id, min(num_nodes, s.request.max_draft_nodes), s.round) for s in of_drafter]
             for sequence, tree in zip(of_drafter, self._drafters[name].propose(work), strict=True):
                 self._proposals[name, sequence.id] = _Proposal(tree, [])
 
