@@ -203,10 +203,6 @@ class ArmChooser:
         """By arm."""
         return {arm: own.use for arm, own in self._own.items()}
 
-    def relative_seconds(self, arm: str) -> float:
-        """Of a round, in those of one without drafts, as far as all requests have told."""
-        return self._records.seconds(arm)
-
     def expected_tokens(self, arm: str) -> float:
         """Of a round of this request."""
         own, foretold = self._own[arm], self._foretold(arm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from cluster.arms import OFF_ARM, Arm, ArmChooser, ArmRecords
 from cluster.config import Config
@@ -10,6 +10,7 @@ from cluster.drafter_config import DrafterConfig, Placement
 from cluster.events import DrafterUse
 from cluster.messages import Verdict
 from cluster.request import DrafterChoice
+from cluster.routing import OFF
 
 _NONE = DrafterChoice()
 _WORDS = 60
@@ -54,10 +55,6 @@ class DrafterChooser:
         self._chooser = ArmChooser(records, [*self._choices], language, tenant)
 
     @property
-    def names(self) -> Collection[str]:
-        return self._choices
-
-    @property
     def choices(self) -> Sequence[DrafterChoice]:
         return [*self._choices.values()]
 
@@ -96,9 +93,9 @@ class DrafterChooser:
 
     def uses(self) -> tuple[DrafterUse, ...]:
         """What was expected of each drafter, and what came of it; "off" is decoding without drafts."""
-        uses: Mapping[str, DrafterUse] = {
-            arm: DrafterUse(
-                drafter=arm or "off",
+        return tuple(
+            DrafterUse(
+                drafter=arm or OFF,
                 rounds=use.rounds,
                 tokens=use.tokens,
                 seconds=use.seconds,
@@ -109,8 +106,7 @@ class DrafterChooser:
                 expected_tokens=self._chooser.expected_tokens(arm),
             )
             for arm, use in self._chooser.uses.items()
-        }
-        return tuple(uses.values())
+        )
 
     @property
     def num_changes(self) -> int:
