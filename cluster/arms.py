@@ -37,8 +37,10 @@ _SEEN = 12.0
 _HARDLY_A_DOUBT = 0.95
 _OWN_LANGUAGE = 0.9
 """Belief in the request's own language at first."""
-_HOPE = 0.3
+_HOPE = 0.15
 """Tokens a round by which an arm that was hardly tried seems better, times sqrt(ln(tries of all) / its tries)."""
+_TRY = 8.0
+"""Rounds of an arm that count as one try, be it that it drafted or was scored."""
 _HOPE_WITHIN = 0.3
 """The same within a request, times the spread of what is foretold over the languages that its text may be in."""
 _STRANGER_TOKENS, _STRANGER_ROUNDS = 1.2, 30.0
@@ -106,8 +108,6 @@ class ArmRecords:
         }
         """Of rounds, in plain ones."""
         self._openings = {arm.name: _Average(arm.opening, 1.0) for arm in arms}
-        self._starts: defaultdict[tuple[str, str], int] = defaultdict(int)
-        """Requests of a language that began with an arm."""
 
     def tokens(self, language: str, task: str, arm: str) -> float:
         """To be expected of a round."""
@@ -124,13 +124,11 @@ class ArmRecords:
 
     def hope(self, language: str, arm: str) -> float:
         """Tokens a round by which an arm may be better than it seems."""
-        tries = sum(self._starts[language, name] for name in self.arms)
-        own = self._starts[language, arm] + min(self.arms[arm].assumed(language)[1], _STRANGER_ROUNDS) / 4
+        if arm == OFF_ARM:
+            return 0.0
+        tries = sum(self._by_language[language, name].weight for name in self.arms) / _TRY
+        own = self._by_language[language, arm].weight / _TRY + self.arms[arm].assumed(language)[1] / _ASSUMED_ROUNDS
         return _HOPE * math.sqrt(math.log(1.0 + tries) / own)
-
-    def started(self, language: str, arm: str) -> None:
-        """A request began with an arm."""
-        self._starts[language, arm] += 1
 
     def observe_tokens(self, language: str, task: str, arm: str, tokens: int) -> None:
         """A round brought so many, or would have brought them."""
@@ -192,7 +190,6 @@ class ArmChooser:
     def begin(self, available: Collection[str]) -> str:
         """The arm of the first round: the best of those that can be taken now, or none."""
         self.current = self._best_at_first([arm for arm in self._own if arm == OFF_ARM or arm in available])
-        self._records.started(self._language, self.current)
         return self.current
 
     def _best_at_first(self, arms: Iterable[str]) -> str:

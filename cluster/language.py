@@ -111,11 +111,13 @@ def _other_script(text: str, languages: Set[str], score: Scorer) -> Detection | 
     weight = len(foreign) + (CJK_WEIGHT - 1) * num_cjk
     if weight < len(_LATIN.findall(text)) and not _is_english_frame(text, weight, score):
         return None
-    scores = {**score(_NOT_FOREIGN.sub(" ", text)), ENGLISH: 0.0}
+    other = None
     if num_cjk > len(foreign) / 2:  # the model is weak on a few characters, the script is not
         code, other = ("ja", "zh") if num_kana >= MIN_KANA_SHARE * num_cjk else ("zh", "ja")
         if code in languages:
             return Detection(code, 1.0)
+    scores = {**score(_NOT_FOREIGN.sub(" ", text)), ENGLISH: 0.0}
+    if other is not None:
         scores[other] = 0.0
     return _most_likely(scores)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.drafters.base import Drafter, DraftSession, DraftVerdict, DraftWork
 from engine.session import Sequence
@@ -18,8 +18,10 @@ from engine.tree import TokenTree
 
 SHADOW_NODES = 8
 """Of a proposal that is only scored."""
-SHADOW_EVERY = 3
-"""Rounds from one to the next at least: next to nothing is not nothing."""
+SHADOW_EVERY, SHADOW_SELDOM = 3, 12
+"""Rounds from one proposal to the next, at least: next to nothing is not nothing. Twice as many after each one that
+brought no more than what was drafted, up to the second.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,18 @@ class ShadowScore:
 
 
 @dataclass(slots=True)
-class _Proposal:
-    """A tree, and what was committed behind the place where it stands."""
+class _Scoring:
+    """Of one drafter on one sequence."""
 
-    tree: TokenTree
-    behind: list[int]
+    proposed_at: int = -SHADOW_EVERY
+    """Round of the last proposal."""
+    every: int = SHADOW_EVERY
+    tree: TokenTree | None = None
+    """The open proposal."""
+    behind: list[int] = field(default_factory=list)
+    """What was committed behind the place where it stands."""
+    num_drafted_for: int = 0
+    """How much of that came first: what the round brought that it was made for."""
 
 
 class Shadows:
@@ -46,9 +55,8 @@ class Shadows:
 
     def __init__(self, drafters: Mapping[str, Drafter]) -> None:
         self._drafters = drafters
-        self._known: dict[int, tuple[str, ...]] = {}
+        self._known: dict[int, dict[str, _Scoring]] = {}
         """Sequences and who is scored on them."""
-        self._proposals: dict[tuple[str, int], _Proposal] = {}
         self._scores: defaultdict[int, dict[str, ShadowScore]] = defaultdict(dict)
         """Not yet taken."""
 
@@ -60,9 +68,9 @@ class Shadows:
         due: defaultdict[str, list[Sequence]] = defaultdict(list)
         for sequence in sequences:
             if sequence.request.shadows and sequence.can_draft and sequence.round % SHADOW_EVERY == 0:
-                self._meet(sequence)
-                for name in sequence.request.shadows:
-                    if (name, sequence.id) not in self._proposals:
+                for name, scoring in self._meet(sequence).items():
+                    is_due = scoring.tree is None and sequence.round >= scoring.proposed_at + scoring.every
+                    if is_due and name != sequence.drafting.drafter:
                         due[name].append(sequence)
         for name, of_drafter in due.items():
             num_nodes = length_of(name, SHADOW_NODES)
@@ -70,15 +78,16 @@ class Shadows:
                 continue
             work = [DraftWork(-s.id, min(num_nodes, s.request.max_draft_nodes), s.round) for s in of_drafter]
             for sequence, tree in zip(of_drafter, self._drafters[name].propose(work), strict=True):
-                self._proposals[name, sequence.id] = _Proposal(tree, [])
+                scoring = self._known[sequence.id][name]
+                scoring.tree, scoring.behind, scoring.proposed_at = tree, [], sequence.round
 
     def observe(self, verdicts: Iterable[DraftVerdict]) -> None:
         """Hold what was committed against the proposals."""
         told: defaultdict[str, list[DraftVerdict]] = defaultdict(list)
         for verdict in verdicts:
-            for name in self._known.get(verdict.session_id, ()):
+            for name, scoring in self._known.get(verdict.session_id, {}).items():
                 told[name].append(DraftVerdict(-verdict.session_id, verdict.token_ids, 0))
-                self._judge(name, verdict)
+                self._judge(name, scoring, verdict)
         for name, of_drafter in told.items():
             self._drafters[name].observe(of_drafter)
 
@@ -88,29 +97,32 @@ class Shadows:
 
     def close(self, session_id: int) -> None:
         """Forget a sequence; unknown ids are ignored."""
-        for name in self._known.pop(session_id, ()):
+        for name in self._known.pop(session_id, {}):
             self._drafters[name].close([-session_id])
-            self._proposals.pop((name, session_id), None)
         self._scores.pop(session_id, None)
 
-    def _meet(self, sequence: Sequence) -> None:
+    def _meet(self, sequence: Sequence) -> Mapping[str, _Scoring]:
         if sequence.id not in self._known:
-            self._known[sequence.id] = sequence.request.shadows
+            self._known[sequence.id] = {name: _Scoring() for name in sequence.request.shadows}
             session = DraftSession(
                 -sequence.id, tuple(sequence.token_ids), sequence.request.sampling, language=sequence.request.language
             )
             for name in sequence.request.shadows:
                 self._drafters[name].open([session])
+        return self._known[sequence.id]
 
-    def _judge(self, name: str, verdict: DraftVerdict) -> None:
+    def _judge(self, name: str, scoring: _Scoring, verdict: DraftVerdict) -> None:
         """Done once the text has left the tree, or could not go on in it."""
-        proposal = self._proposals.get((name, verdict.session_id))
-        if proposal is None:
+        if scoring.tree is None:
             return
-        proposal.behind += verdict.token_ids
-        path = proposal.tree.follow(proposal.behind)
-        if len(path) < len(proposal.behind) or not proposal.tree.goes_on_behind(path):
+        if not scoring.behind:
+            scoring.num_drafted_for = len(verdict.token_ids)
+        scoring.behind += verdict.token_ids
+        path = scoring.tree.follow(scoring.behind)
+        if len(path) < len(scoring.behind) or not scoring.tree.goes_on_behind(path):
             so_far = self._scores[verdict.session_id].get(name, ShadowScore())
             score = ShadowScore(so_far.num_rounds + 1, so_far.num_tokens + len(path) + 1)
             self._scores[verdict.session_id][name] = score
-            del self._proposals[name, verdict.session_id]
+            is_better = len(path) + 1 > scoring.num_drafted_for
+            scoring.every = SHADOW_EVERY if is_better else min(2 * scoring.every, SHADOW_SELDOM)
+            scoring.tree = None
