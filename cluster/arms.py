@@ -26,7 +26,7 @@ _ASSUMED_SECONDS = 4.0
 """As how many rounds counts what is assumed of an arm's seconds."""
 _FORGET_OWN = 0.95
 """Of a request's rounds: about the last twenty count."""
-_TRUST_PROFILE = 15.0
+_TRUST_PROFILE = 30.0
 """As how many of a request's own rounds counts what its language and task foretell."""
 _TRUST_LANGUAGE = 20.0
 """As how many rounds of a task counts what its language foretells."""
@@ -37,16 +37,16 @@ _SEEN = 12.0
 _HARDLY_A_DOUBT = 0.95
 _OWN_LANGUAGE = 0.9
 """Belief in the request's own language at first."""
-_HOPE = 0.15
-"""Tokens a round by which an arm that was hardly tried seems better, times sqrt(ln(tries of all) / its tries)."""
-_TRY = 8.0
-"""Rounds of an arm that count as one try, be it that it drafted or was scored."""
+_HOPE = 0.5
+"""In standard errors of an arm's tokens, times sqrt(ln(rounds of all)): by so much it may be better than it seems."""
 _HOPE_WITHIN = 0.3
-"""The same within a request, times the spread of what is foretold over the languages that its text may be in."""
+"""Within a request, times the spread of what is foretold over the languages that its text may be in."""
 _STRANGER_TOKENS, _STRANGER_ROUNDS = 1.2, 30.0
 """What is assumed of a drafter in a language that it is not configured for, and as how many rounds that counts."""
-_ASSUMED_TOKENS, _ASSUMED_ROUNDS = 2.0, 4.0
-"""The same in a language that it is for."""
+_ASSUMED_TOKENS, _ASSUMED_ROUNDS = 3.0, 4.0
+"""The same in the languages that it is for: more than most bring, so that each is tried until it is known."""
+_TRUST_ARM = 12.0
+"""As how many rounds in a language counts what the arm brought in others that it is for."""
 _HORIZON = 60
 """Tokens within which another arm must make up for its opening: what is further off is less sure."""
 _DWELL = 4
@@ -68,13 +68,9 @@ class Arm:
     opening: float = 2.0
     """What changing to it costs, likewise: its prefill, and rounds without a draft until then."""
 
-    def assumed(self, language: str) -> tuple[float, float]:
-        """Tokens a round and as how many rounds that counts."""
-        if self.name == OFF_ARM:
-            return 1.0, math.inf
-        if self.languages and language not in self.languages:
-            return _STRANGER_TOKENS, _STRANGER_ROUNDS
-        return _ASSUMED_TOKENS, _ASSUMED_ROUNDS
+    def is_for(self, language: str) -> bool:
+        """Whether it is configured for a language."""
+        return not self.languages or language in self.languages
 
 
 @dataclass(slots=True)
@@ -101,6 +97,8 @@ class ArmRecords:
     def __init__(self, arms: Sequence[Arm], languages: Sequence[str]) -> None:
         self.arms = {arm.name: arm for arm in arms}
         self.languages = tuple(languages)
+        self._by_arm: defaultdict[str, _Average] = defaultdict(_Average)
+        """In all languages that it is for."""
         self._by_language: defaultdict[tuple[str, str], _Average] = defaultdict(_Average)
         self._by_task: defaultdict[tuple[str, str, str], _Average] = defaultdict(_Average)
         self._log_seconds = {
@@ -111,8 +109,16 @@ class ArmRecords:
 
     def tokens(self, language: str, task: str, arm: str) -> float:
         """To be expected of a round."""
-        mean = self._by_language[language, arm].with_prior(*self.arms[arm].assumed(language))
-        return self._by_task[task, language, arm].with_prior(mean, _TRUST_LANGUAGE) if arm != OFF_ARM else 1.0
+        if arm == OFF_ARM:
+            return 1.0
+        mean = self._by_language[language, arm].with_prior(*self._assumed(language, arm))
+        return self._by_task[task, language, arm].with_prior(mean, _TRUST_LANGUAGE)
+
+    def _assumed(self, language: str, arm: str) -> tuple[float, float]:
+        """Tokens a round and as how many rounds that counts."""
+        if not self.arms[arm].is_for(language):
+            return _STRANGER_TOKENS, _STRANGER_ROUNDS
+        return self._by_arm[arm].with_prior(_ASSUMED_TOKENS, _ASSUMED_ROUNDS), _TRUST_ARM
 
     def seconds(self, arm: str) -> float:
         """Of a round, in those of a plain one."""
@@ -122,16 +128,19 @@ class ArmRecords:
         """What changing to an arm costs, in the same."""
         return self._openings[arm].with_prior(0.0, 0.0)
 
-    def hope(self, language: str, arm: str) -> float:
-        """Tokens a round by which an arm may be better than it seems."""
+    def hope(self, language: str, task: str, arm: str) -> float:
+        """Tokens a round by which an arm may be better than it seems: some standard errors, the more the later."""
         if arm == OFF_ARM:
             return 0.0
-        tries = sum(self._by_language[language, name].weight for name in self.arms) / _TRY
-        own = self._by_language[language, arm].weight / _TRY + self.arms[arm].assumed(language)[1] / _ASSUMED_ROUNDS
-        return _HOPE * math.sqrt(math.log(1.0 + tries) / own)
+        mean = self.tokens(language, task, arm)
+        rounds = self._by_language[language, arm].weight + self._assumed(language, arm)[1]
+        of_all = sum(self._by_language[language, name].weight for name in self.arms)
+        return _HOPE * math.sqrt(math.log1p(of_all) * mean * (mean - 1.0) / rounds)
 
     def observe_tokens(self, language: str, task: str, arm: str, tokens: int) -> None:
         """A round brought so many, or would have brought them."""
+        if self.arms[arm].is_for(language):
+            self._by_arm[arm].observe(tokens, _FORGET_TOKENS)
         self._by_language[language, arm].observe(tokens, _FORGET_TOKENS)
         self._by_task[task, language, arm].observe(tokens, _FORGET_TOKENS)
 
@@ -183,6 +192,7 @@ class ArmChooser:
         self.num_changes = 0
         self._is_opening = True
         self._rounds_since_change = 0
+        self._num_tokens = 0
         self.expected_at_first = {arm: self.expected_rate(arm) for arm in self._own}
         self.current = self.favourite = self._best_at_first(self._own)
         """`favourite`: what it would begin with if all arms could be taken."""
@@ -193,7 +203,7 @@ class ArmChooser:
         return self.current
 
     def _best_at_first(self, arms: Iterable[str]) -> str:
-        return max(arms, key=lambda arm: self._rate(arm, self._records.hope(self._language, arm)))
+        return max(arms, key=lambda arm: self._rate(arm, self._records.hope(self._language, self._task, arm)))
 
     @property
     def uses(self) -> Mapping[str, ArmUse]:
@@ -232,6 +242,7 @@ class ArmChooser:
         arm = self.current if was_drafted else OFF_ARM
         use = self._own[arm].use
         self._rounds_since_change += 1
+        self._num_tokens += tokens
         use.rounds += 1
         use.tokens += tokens
         use.seconds += seconds
@@ -269,7 +280,7 @@ class ArmChooser:
 
     def _is_worth_a_change(self, arm: str, remaining_tokens: int) -> bool:
         now, then = self.expected_rate(self.current), self._hoped_rate(arm)
-        horizon = min(remaining_tokens, _HORIZON)
+        horizon = min(remaining_tokens, _HORIZON, self._num_tokens)
         gain = horizon / now - horizon / then - self._records.opening(arm)
         return arm != self.current and then > _LEAST_GAIN * now and gain > 0
 

@@ -17,6 +17,8 @@ _WORDS = 60
 """Characters whose language is looked at."""
 _LOOK_EVERY = 6
 """Rounds; a look takes a few tenths of a millisecond."""
+_LOOK_FROM = 12
+"""Rounds: in a short answer nothing is to be gained by it."""
 
 
 def records_of(config: Config) -> ArmRecords:
@@ -50,7 +52,7 @@ class DrafterChooser:
         self._detect = detect
         self._words = ""
         """The last ones of the answer."""
-        self._rounds_unseen = 0
+        self._rounds_to_look = _LOOK_FROM
         self._choices = {choice.name: choice for choice in choices if choice.name is not None}
         self._chooser = ArmChooser(records, [*self._choices], language, tenant)
 
@@ -80,9 +82,9 @@ class DrafterChooser:
     def wrote(self, text: str) -> None:
         """The answer goes on with this; now and then its last words are looked at."""
         self._words = (self._words + text)[-_WORDS:]
-        self._rounds_unseen += 1
-        if self._rounds_unseen >= _LOOK_EVERY and len(self._words) == _WORDS:
-            self._rounds_unseen = 0
+        self._rounds_to_look -= 1
+        if self._rounds_to_look <= 0 and len(self._words) == _WORDS:
+            self._rounds_to_look = _LOOK_EVERY
             language = self._detect(self._words)
             if language is not None:
                 self._chooser.saw(language)

@@ -22,6 +22,8 @@ SHADOW_EVERY, SHADOW_SELDOM = 3, 12
 """Rounds from one proposal to the next, at least: next to nothing is not nothing. Twice as many after each one that
 brought no more than what was drafted, up to the second.
 """
+SHADOW_FROM = 6
+"""Round of the first one: a short answer would gain nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Shadows:
         """
         due: defaultdict[str, list[Sequence]] = defaultdict(list)
         for sequence in sequences:
-            if sequence.request.shadows and sequence.can_draft and sequence.round % SHADOW_EVERY == 0:
+            is_time = sequence.round >= SHADOW_FROM and sequence.round % SHADOW_EVERY == 0
+            if sequence.request.shadows and sequence.can_draft and is_time:
                 for name, scoring in self._meet(sequence).items():
                     is_due = scoring.tree is None and sequence.round >= scoring.proposed_at + scoring.every
                     if is_due and name != sequence.drafting.drafter:

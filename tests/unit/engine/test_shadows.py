@@ -13,7 +13,7 @@ from engine.drafters.ngram import NGramDrafter
 from engine.engine import CannotServe, Engine, StepOutcome
 from engine.model import TargetModel
 from engine.session import LocalDrafting, OpenRequest
-from engine.shadows import SHADOW_EVERY, SHADOW_NODES, SHADOW_SELDOM, ShadowScore
+from engine.shadows import SHADOW_EVERY, SHADOW_FROM, SHADOW_NODES, SHADOW_SELDOM, ShadowScore
 from engine.tree import TokenTree
 from tests.unit.engine.conftest import make_requests
 from tests.unit.engine.test_local_drafting import LM, NGRAM, PLAIN, CountingDrafter, engine_with
@@ -39,7 +39,7 @@ def expected(request: OpenRequest, rounds: Sequence[StepOutcome]) -> ShadowScore
     num_rounds = num_tokens = counted_rounds = counted_tokens = 0
     tree: TokenTree | None = None
     behind: list[int] = []
-    proposed_at, every, first = 0, SHADOW_EVERY, 0
+    proposed_at, every, first = SHADOW_FROM - SHADOW_EVERY, SHADOW_EVERY, 0
     for outcome in rounds[1:]:
         counted_rounds, counted_tokens = num_rounds, num_tokens
         before = outcome.round - 1
@@ -104,11 +104,11 @@ def test_who_cannot_be_scored_is_refused(target: TargetModel, tmp_path: Path) ->
 def test_a_sequence_that_is_closed_early_leaves_nothing_behind(target: TargetModel, tmp_path: Path) -> None:
     engine, counting = engine_with(target, tmp_path)
     assert isinstance(counting, CountingDrafter)
-    (request,) = make_requests(1, max_tokens=40, local=NGRAM)
+    (request,) = make_requests(1, max_tokens=60, local=PLAIN)
     engine.open(replace(request, shadows=("ngram",)))
-    for _ in range(6):
+    for _ in range(SHADOW_FROM + 3):
         engine.step()
-    assert counting.known == {request.session_id, -request.session_id}
+    assert counting.known == {-request.session_id}
 
     engine.close(request.session_id)
 
