@@ -1,11 +1,12 @@
 """What the automatic choice costs against knowing: one mixed stream, every drafter fixed, and `auto`, by turns.
 
-    python -m benchmarks.automatic_choice [--count 24] [--warmup 12] [--output runs/automatic_choice]
+    python -m benchmarks.automatic_choice --questions everyday.jsonl [--limit 40] [--warmup 0.25]
 
-Requests in five languages come mixed. Each is asked once with each drafter, once without drafts and once with `auto`,
-the order going round, so that a slow moment of the machine hits all. The figure is seconds of whole answers; those of
-`auto` stand against the drafter that was best for each language with hindsight, and against each one for all. The
-first requests of each language are asked likewise and not counted: a router learns from them.
+Questions of several languages come mixed. Each is asked once with each drafter, once without drafts and once with
+`auto`, the order going round, so that a slow moment of the machine hits all. The figure is seconds of whole answers;
+those of `auto` stand against the drafter that was best for each language with hindsight, and against each one for all.
+Of the drafters that are named, one that is configured for some languages is chosen for these alone, another for all.
+The first questions of each file and language are asked likewise and not counted: a router learns from them.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.prompts import CorpusPrompt, corpus_prompts, everyday_prompts
 from benchmarks.results import tell
+from cluster.config_file import load
 from polydraft.answers import Answer
 from polydraft.client import AsyncClient
 from polydraft.commands.child_cluster import cluster
 from polydraft.options import GenerateOptions
-from training.demo_family.corpus import LANGUAGES
+from training.evaluation.questions import UNKNOWN, Question, read_questions
 
 AUTO, OFF = "auto", "off"
+Cell = tuple[str, str]
+"""Of a table: file and language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt, asked in each way."""
+    """One question, asked in each way."""
 
-    language: str
+    question: Question
     answers: Mapping[str, Answer]
+
+    @property
+    def language(self) -> str:
+        return self.question.language
 
     def seconds(self, way: str) -> float:
         return self.answers[way].timing.total_s
@@ -53,10 +60,10 @@ class Figures:
     spread: tuple[float, float]
     """95 % bootstrap interval of that."""
     fixed: Mapping[str, float]
-    taken: Mapping[str, Mapping[str, float]]
-    """By language, the share of rounds by drafter under `auto`."""
-    by_language: Mapping[str, Mapping[str, float]]
-    """Seconds of each way over those of decoding without drafts."""
+    taken: Mapping[Cell, Mapping[str, float]]
+    """The share of rounds by drafter under `auto`."""
+    seconds: Mapping[Cell, Mapping[str, float]]
+    """Of each way over those of decoding without drafts."""
 
 
 def hindsight(asked: Sequence[Asked], best: Mapping[str, str]) -> float:
@@ -64,15 +71,13 @@ def hindsight(asked: Sequence[Asked], best: Mapping[str, str]) -> float:
 
 
 def figures(asked: Sequence[Asked], ways: Sequence[str]) -> Figures:
-    of_language = {tag: [one for one in asked if one.language == tag] for tag in LANGUAGES}
-    total = {tag: {way: sum(one.seconds(way) for one in some) for way in ways} for tag, some in of_language.items()}
-    best = {tag: min((way for way in ways if way != AUTO), key=lambda way: sums[way]) for tag, sums in total.items()}
+    totals = {tag: _sums([one for one in asked if one.language == tag], ways) for tag in _languages(asked)}
+    best = {tag: min((way for way in ways if way != AUTO), key=lambda way: sums[way]) for tag, sums in totals.items()}
     rng = random.Random(0)
     drawn = sorted(hindsight(rng.choices(asked, k=len(asked)), best) for _ in range(500))
-    rounds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    by_cell: defaultdict[Cell, list[Asked]] = defaultdict(list)
     for one in asked:
-        for use in one.answers[AUTO].speculation.drafters:
-            rounds[one.language][use.drafter] += use.rounds
+        by_cell[one.question.domain, one.language].append(one)
     auto_s = sum(one.seconds(AUTO) for one in asked)
     return Figures(
         identical=sum(len({answer.token_ids for answer in one.answers.values()}) == 1 for one in asked),
@@ -80,12 +85,29 @@ def figures(asked: Sequence[Asked], ways: Sequence[str]) -> Figures:
         hindsight=hindsight(asked, best),
         spread=(drawn[12], drawn[487]),
         fixed={way: sum(one.seconds(way) for one in asked) / auto_s for way in ways if way != AUTO},
-        taken={
-            tag: {name: number / used.total() for name, number in used.items() if number}
-            for tag, used in rounds.items()
-        },
-        by_language={tag: {way: sums[way] / sums[OFF] for way in ways} for tag, sums in total.items()},
+        taken={cell: _taken(some) for cell, some in by_cell.items()},
+        seconds={cell: _over_off(_sums(some, ways)) for cell, some in by_cell.items()},
     )
+
+
+def _languages(asked: Sequence[Asked]) -> list[str]:
+    return [*dict.fromkeys(one.language for one in asked)]
+
+
+def _sums(asked: Sequence[Asked], ways: Sequence[str]) -> dict[str, float]:
+    return {way: sum(one.seconds(way) for one in asked) for way in ways}
+
+
+def _over_off(sums: Mapping[str, float]) -> dict[str, float]:
+    return {way: seconds / sums[OFF] for way, seconds in sums.items()}
+
+
+def _taken(asked: Sequence[Asked]) -> dict[str, float]:
+    rounds: Counter[str] = Counter()
+    for one in asked:
+        for use in one.answers[AUTO].speculation.drafters:
+            rounds[use.drafter] += use.rounds
+    return {name: number / rounds.total() for name, number in rounds.items() if number}
 
 
 def markdown(found: Figures, asked: Sequence[Asked], ways: Sequence[str]) -> str:
@@ -96,75 +118,80 @@ def markdown(found: Figures, asked: Sequence[Asked], ways: Sequence[str]) -> str
         f"auto over the best drafter of each language with hindsight: {found.hindsight:.3f} ({low:.3f} to {high:.3f})",
         f"median over requests: {middle:.3f}",
         f"same text in all ways: {found.identical}/{len(asked)}",
+        "best with hindsight: " + ", ".join(f"{tag} {way}" for tag, way in sorted(found.best.items())),
         "",
         "Seconds over those without drafts:",
         "",
-        "| | " + " | ".join(ways) + " | best | rounds under auto |",
-        "|---|" + "---:|" * len(ways) + "---|---|",
+        "| | | " + " | ".join(ways) + " | rounds under auto |",
+        "|---|---|" + "---:|" * len(ways) + "---|",
     ]
-    for tag, row in found.by_language.items():
-        shares = sorted(found.taken.get(tag, {}).items(), key=lambda item: -item[1])
+    for (domain, tag), row in sorted(found.seconds.items()):
+        shares = sorted(found.taken[domain, tag].items(), key=lambda item: -item[1])
         taken = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-        lines.append(
-            f"| {tag} | " + " | ".join(f"{row[way]:.3f}" for way in ways) + f" | {found.best[tag]} | {taken} |"
-        )
+        lines.append(f"| {domain} | {tag} | " + " | ".join(f"{row[way]:.3f}" for way in ways) + f" | {taken} |")
     fixed = " | ".join(f"{found.fixed[way]:.3f}" if way in found.fixed else "1" for way in ways)
-    return "\n".join([*lines, f"| all, over auto | {fixed} | | |"])
+    return "\n".join([*lines, f"| all, over auto | | {fixed} | |"])
 
 
 async def stream(
-    client: AsyncClient, prompts: Sequence[CorpusPrompt], ways: Sequence[str], options: GenerateOptions
+    client: AsyncClient, questions: Sequence[Question], ways: Sequence[str], options: GenerateOptions
 ) -> list[Asked]:
-    """Ask each prompt in each way, the order going round."""
+    """Ask each question in each way, the order going round."""
     asked = []
-    for number, prompt in enumerate(prompts):
+    for number, question in enumerate(questions):
         first = number % len(ways)
         answers = {}
         for way in (*ways[first:], *ways[:first]):
-            asking: GenerateOptions = {**options, "language": prompt.language, "speculation": way, "seed": number}
-            answers[way] = await client.generate(prompt.prompt, **asking)
-        asked.append(Asked(prompt.language, answers))
+            asking: GenerateOptions = {**options, "language": question.language, "speculation": way, "seed": number}
+            answers[way] = await client.generate(question.turns[0] + "\n", **asking)
+        asked.append(Asked(question, answers))
     return asked
 
 
-def mixed(prompts: Sequence[CorpusPrompt], num_first: int) -> tuple[list[CorpusPrompt], list[CorpusPrompt]]:
-    """The first of each language, and the others; each shuffled."""
-    of_language = {tag: [prompt for prompt in prompts if prompt.language == tag] for tag in LANGUAGES}
-    first = [prompt for some in of_language.values() for prompt in some[:num_first]]
-    rest = [prompt for some in of_language.values() for prompt in some[num_first:]]
+def mixed(questions: Sequence[Question], share_first: float) -> tuple[list[Question], list[Question]]:
+    """The first of each file and language, and the others; each shuffled."""
+    in_all, seen = Counter((question.domain, question.language) for question in questions), Counter[Cell]()
+    first: list[Question] = []
+    rest: list[Question] = []
+    for question in questions:
+        cell = question.domain, question.language
+        seen[cell] += 1
+        (first if seen[cell] <= share_first * in_all[cell] else rest).append(question)
     rng = random.Random(1)
     rng.shuffle(first)
     rng.shuffle(rest)
     return first, rest
 
 
-async def measure(args: argparse.Namespace, prompts: Sequence[CorpusPrompt]) -> tuple[list[Asked], list[str]]:
+async def measure(args: argparse.Namespace, questions: Sequence[Question]) -> tuple[list[Asked], list[str]]:
     options = GenerateOptions(max_tokens=args.max_tokens, temperature=args.temperature)
     ways = [AUTO, OFF, *args.drafters]
-    serve = [f"drafters.{name}.languages=[{','.join(LANGUAGES)}]" for name in args.drafters]
-    async with cluster(args.config, [*serve, *args.set]) as address, AsyncClient(address) as client:
-        first, rest = mixed(prompts, args.warmup)
+    languages = ",".join(dict.fromkeys(question.language for question in questions))
+    serve = [
+        f"drafters.{name}.languages=[{languages if name in args.drafters else ''}]"
+        for name, drafter in load(args.config, args.set).drafters.items()
+        if name not in args.drafters or not drafter.languages
+    ]
+    async with cluster(args.config, [*args.set, *serve]) as address, AsyncClient(address) as client:
+        first, rest = mixed(questions, args.warmup)
         await stream(client, first, ways, options)
         return await stream(client, rest, ways, options), ways
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/single.yaml")
-    parser.add_argument("--drafters", nargs="+", default=["likeliest", "ngram", "cape"], help="to choose between")
+    parser.add_argument("--questions", type=Path, nargs="+", required=True, metavar="FILE.jsonl")
+    parser.add_argument("--config", type=Path, default=Path("configs/single.yaml"))
+    parser.add_argument("--drafters", nargs="+", default=["likeliest", "cape", "ngram_tree"], help="to choose between")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--corpus", type=Path, default=Path("../shared/corpus"))
-    parser.add_argument("--sentences", choices=["everyday", "all"], default="everyday")
-    parser.add_argument("--count", type=int, default=24, help="requests a language")
-    parser.add_argument("--warmup", type=int, default=12, help="requests a language before those")
+    parser.add_argument("--limit", type=int, default=40, help="questions of each file and language")
+    parser.add_argument("--warmup", type=float, default=0.25, help="share of them to learn from, not counted")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--output", type=Path, default=Path("runs/automatic_choice"))
     args = parser.parse_args()
-    count = args.count + args.warmup
-    everyday = args.sentences == "everyday"
-    prompts = everyday_prompts(args.corpus, "test", count) if everyday else corpus_prompts(args.corpus, count)
-    asked, ways = asyncio.run(measure(args, list(prompts)))
+    questions = read_questions(args.questions, lambda text: UNKNOWN, limit=args.limit)
+    asked, ways = asyncio.run(measure(args, questions))
     found = figures(asked, ways)
     tell(args.output, markdown(found, asked, ways), {"ways": ways, "hindsight": found.hindsight, "fixed": found.fixed})
 

@@ -26,8 +26,6 @@ _ASSUMED_SECONDS = 4.0
 """As how many rounds counts what is assumed of an arm's seconds."""
 _FORGET_OWN = 0.95
 """Of a request's rounds: about the last twenty count."""
-_TRUST_PROFILE = 30.0
-"""As how many of a request's own rounds counts what its language and task foretell."""
 _TRUST_LANGUAGE = 20.0
 """As how many rounds of a task counts what its language foretells."""
 _FIXED_SHARE = 0.02
@@ -67,6 +65,10 @@ class Arm:
     """Of a round, assumed until it is measured, in rounds without drafts."""
     opening: float = 2.0
     """What changing to it costs, likewise: its prefill, and rounds without a draft until then."""
+    trust: float = 30.0
+    """As how many of a request's own rounds counts what language and task foretell: fewer if it is the text that
+    matters.
+    """
 
     def is_for(self, language: str) -> bool:
         """Whether it is configured for a language."""
@@ -214,7 +216,7 @@ class ArmChooser:
         """Of a round of this request."""
         own, foretold = self._own[arm], self._foretold(arm)
         # What it brought against what was foretold then: that stands when the text goes on in another language.
-        trust = _TRUST_PROFILE * foretold
+        trust = self._records.arms[arm].trust * foretold
         return foretold * (own.tokens.total + trust) / (own.foretold.total + trust)
 
     def _foretold(self, arm: str) -> float:
@@ -291,7 +293,8 @@ class ArmChooser:
         foretold = [(belief, self._records.tokens(tag, self._task, arm)) for tag, belief in self._beliefs.items()]
         mean = sum(belief * tokens for belief, tokens in foretold)
         spread = math.sqrt(sum(belief * (tokens - mean) ** 2 for belief, tokens in foretold))
-        untried = _TRUST_PROFILE / (_TRUST_PROFILE + 4 * self._own[arm].tokens.weight)
+        trust = self._records.arms[arm].trust
+        untried = trust / (trust + 4 * self._own[arm].tokens.weight)
         return self._rate(arm, _HOPE_WITHIN * spread * untried)
 
     def _rate(self, arm: str, hope: float) -> float:

@@ -17,6 +17,8 @@ _WORDS = 60
 """Characters whose language is looked at."""
 _LOOK_EVERY = 6
 """Rounds; a look takes a few tenths of a millisecond."""
+_REPEATING = 0.25
+"""From this share of token triples that came before on, a prompt repeats itself: a task of its own."""
 _LOOK_FROM = 12
 """Rounds: in a short answer nothing is to be gained by it."""
 
@@ -31,10 +33,17 @@ def _arm(name: str, drafter: DrafterConfig) -> Arm:
     """What is assumed of a drafter before it is measured."""
     languages = frozenset(drafter.languages)
     if drafter.costs_nothing:
-        return Arm(name, languages, opening=0.1)
+        return Arm(name, languages, opening=0.1, trust=10.0)
     if drafter.placement is Placement.TARGET:
         return Arm(name, languages, seconds=1.2, opening=1.0)
     return Arm(name, languages, seconds=1.1, opening=2.0)
+
+
+def task_of(tenant: str, prompt_ids: Sequence[int]) -> str:
+    """What is asked for is not known; who asks is, and whether the prompt repeats itself, as drafts from text do."""
+    triples = [*zip(prompt_ids, prompt_ids[1:], prompt_ids[2:], strict=False)]
+    repeats = len(triples) - len({*triples}) >= _REPEATING * max(len(triples), 1)
+    return f"{tenant}, repeating" if repeats else tenant
 
 
 class DrafterChooser:
@@ -45,7 +54,7 @@ class DrafterChooser:
         choices: Sequence[DrafterChoice],
         records: ArmRecords,
         language: str,
-        tenant: str,
+        task: str,
         detect: Callable[[str], str | None],
     ) -> None:
         """`detect`: the language of a few words, or None."""
@@ -54,7 +63,7 @@ class DrafterChooser:
         """The last ones of the answer."""
         self._rounds_to_look = _LOOK_FROM
         self._choices = {choice.name: choice for choice in choices if choice.name is not None}
-        self._chooser = ArmChooser(records, [*self._choices], language, tenant)
+        self._chooser = ArmChooser(records, [*self._choices], language, task)
 
     @property
     def choices(self) -> Sequence[DrafterChoice]:

@@ -14,7 +14,7 @@ from cluster import request as checks
 from cluster.admission import Admission
 from cluster.budgets import Budgets
 from cluster.chat import ChatTurn
-from cluster.choosing import DrafterChooser, records_of
+from cluster.choosing import DrafterChooser, records_of, task_of
 from cluster.config import Config, TenantConfig
 from cluster.errors import Cancelled, InternalError, PolydraftError, TargetChanged, Unauthenticated
 from cluster.events import Event
@@ -148,7 +148,7 @@ class GenerationService:
         resume = checks.check_resume(raw, max_tokens, self._facts.vocab_size)
         if resume is not None:
             self._check_numerics(resume.numerics_id)
-        chooser = self._chooser(choices, language, tenant)
+        chooser = self._chooser(choices, language, task_of(tenant.name, prompt_ids))
         request = Request(
             request_id=request_id,
             tenant=tenant.name,
@@ -169,11 +169,11 @@ class GenerationService:
         )
         return request, chooser
 
-    def _chooser(self, choices: Sequence[DrafterChoice], language: str, tenant: Tenant) -> DrafterChooser | None:
+    def _chooser(self, choices: Sequence[DrafterChoice], language: str, task: str) -> DrafterChooser | None:
         """None where there is nothing to choose."""
         if len(choices) < 2:
             return None
-        return DrafterChooser(choices, self._arm_records, language, tenant.name, self._detect)
+        return DrafterChooser(choices, self._arm_records, language, task, self._detect)
 
     def _shadows(self, choices: Sequence[DrafterChoice]) -> tuple[str, ...]:
         """Those that may be scored on every answer."""

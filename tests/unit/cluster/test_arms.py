@@ -210,6 +210,31 @@ def test_near_the_end_nothing_is_opened_any_more(learned: ArmRecords) -> None:
     assert chooser.choose(remaining_tokens=400) == "ja"
 
 
+def test_a_change_must_be_made_up_for_by_as_many_tokens_as_were_written(learned: ArmRecords) -> None:
+    """How long an answer gets is not known: one that is young is likely to be short."""
+    chooser = ArmChooser(learned, ["ja"], "ja", "task")
+    chooser.current = OFF_ARM
+    changed_at = 0
+    while chooser.choose(remaining_tokens=400) == OFF_ARM and changed_at < 100:
+        chooser.observe(1, 1.0, 1.0, {"ja": 3})
+        changed_at += 1
+
+    gain_per_token = 1 - 1 / chooser.expected_rate("ja")
+    assert changed_at == pytest.approx(learned.opening("ja") / gain_per_token, rel=0.2)
+
+
+def test_an_arm_that_is_left_alone_is_hoped_for_more_and_more() -> None:
+    """One that was unlucky at first is tried again."""
+    records, hopes = ArmRecords(ARMS, LANGUAGES), []
+    for arm, rounds in (("de", 10), ("ngram", 100), ("ngram", 900), ("de", 300)):
+        for number in range(rounds):
+            records.observe_tokens("de", "task", arm, 1 + number % 2)
+        hopes.append(records.hope("de", "task", "de"))
+
+    unlucky, later, much_later, known = hopes
+    assert known < unlucky / 2 and unlucky < later < much_later
+
+
 def test_only_arms_that_a_request_may_take_are_taken(learned: ArmRecords) -> None:
     chooser = ArmChooser(learned, ["ngram"], "de", "task")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.arms import ArmRecords
-from cluster.choosing import DrafterChooser, records_of
+from cluster.choosing import DrafterChooser, records_of, task_of
 from cluster.config import Config
 from cluster.events import DrafterUse, Event, Started
 from cluster.messages import Block, LocalDraft, ShadowScore, Verdict
@@ -205,3 +205,10 @@ async def test_the_language_of_the_answers_last_words_is_looked_at_now_and_then(
 
     assert 3 < len(seen) <= len(ids) / 6
     assert all(len(words) == 60 and words in LONG for words in seen)
+
+
+def test_prompts_that_repeat_themselves_are_a_task_of_their_own() -> None:
+    """What drafts from text bring there says nothing of other prompts."""
+    assert task_of("acme", list(range(100)) * 2) == "acme, repeating"
+    assert task_of("acme", [*range(100), *range(20)]) == "acme"
+    assert task_of("acme", []) == task_of("acme", [7, 8]) == "acme"
